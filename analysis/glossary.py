@@ -1,0 +1,96 @@
+"""Every technical term of the report, in a sentence or two."""
+
+TERMS = {
+    "loss": (
+        "What training minimizes. Each loss is tuned on its own, with its own hyperparameters."
+    ),
+    "seed": (
+        "One repetition of a training run: other initial weights, order of the data and augmentation. Seed k is the"
+        " same for every loss, so that losses are compared pair by pair."
+    ),
+    "mean ± standard error": (
+        "The mean over seeds, and how uncertain that mean is: the standard deviation over seeds divided by the "
+        "square root of their number."
+    ),
+    "best set": (
+        "The losses that no other loss is shown to beat. A loss in it need not be the best one; a loss outside it "
+        "is beaten by at least one other."
+    ),
+    "separated": (
+        "The difference between two losses is larger than chance explains: its adjusted p is at most alpha."
+    ),
+    "undecided": (
+        "Not separated. That is no evidence that the two are the same: more seeds might separate them."
+    ),
+    "adjusted p": (
+        "How often differences at least this clear would turn up among all the pairs tested if no loss differed "
+        "from another. Adjusted: the chance of even one false separation among all pairs is at most alpha."
+    ),
+    "alpha": (
+        "The accepted chance that one or more separations are false."
+    ),
+    "sign-flip test": (
+        "The test used with 8 or more seeds. If two losses do not differ, each seed's difference might as well have"
+        " had the other sign; the test flips the signs of whole seeds in all ways and asks how unusual what was "
+        "observed is (step-down max-T, Westfall and Young 1993)."
+    ),
+    "Holm's adjustment": (
+        "Makes several tests together err with a chance of at most alpha; used where there are too few seeds for "
+        "sign flips."
+    ),
+    "simultaneous interval": (
+        "A range for a difference, wide enough that all the intervals of the table hold together with the stated "
+        "confidence. The test can be slightly sharper than the interval."
+    ),
+    "paper rule": (
+        "How papers often choose what to print in bold: everything that an unadjusted Welch t-test against the best"
+        " mean does not separate (p > 0.05). With 9 equal losses and 8 seeds it takes the bold from at least one of"
+        " them half of the time; it is shown only for comparison with published tables."
+    ),
+    "practically equivalent": (
+        "The whole simultaneous interval lies within the declared margin (rope), too small to matter."
+    ),
+    "seeds to decide": (
+        "How many seeds per loss would separate the pair with a chance of 80%, if the true difference is one "
+        "standard error larger (first number) or smaller (second) than the one observed."
+    ),
+    "baseline": (
+        "The loss that was declared, before anything ran, as the one to improve on."
+    ),
+    "trial": (
+        "One configuration of one loss, tried in the search with several seeds on the validation split."
+    ),
+    "stopped": (
+        "A trial ended early because others of the same loss did clearly better (successive halving)."
+    ),
+    "failed": (
+        "A run that broke, for example because the loss became NaN. It counts with the score of a predictor that "
+        "always gives the same answer; it is never left out."
+    ),
+    "member-epoch": (
+        "One seed trained for one epoch: the unit of the budget, the same for every loss."
+    ),
+    "slot-second": (
+        "One second of one training slot (a share of a CPU or GPU): what the budget cost."
+    ),
+    "validation and test": (
+        "Configurations are chosen on the validation split. The test set is met once, by the confirmed runs."
+    ),
+    "accuracy": (
+        "The share of examples whose most probable class is the true one; top-5: one of the five most probable."
+    ),
+    "NLL": (
+        "Negative log-likelihood in nats: how improbable the true class was thought to be. Lower is better. Not "
+        "defined for losses that give no probabilities."
+    ),
+    "ECE": (
+        "Expected calibration error (15 equal bins): how far confidence is from the share of right answers. Lower "
+        "is better."
+    ),
+    "skewness": (
+        "How lopsided differences are over seeds. Strong skew makes false separations somewhat more frequent."
+    ),
+    "correlation over seeds": (
+        "How much the losses share good and bad seeds. The higher, the more pairing helps."
+    ),
+}

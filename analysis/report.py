@@ -1,0 +1,61 @@
+"""Everything in a study's report folder, but winner.yaml: page, tables, figures, verdict."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+from losstune.analysis.results import Results
+from losstune.analysis.tables import report_tables, results_frame, runs_frame
+from losstune.analysis.verdict import make_verdict
+
+
+def write_report(results: Results, folder: str | Path) -> Path:
+    """Write the report of a study into folder (made if missing) and return the path of report.html.
+
+    report.html (self-contained), table.csv, runs.csv, verdict.json, figures/*.svg and *.pdf, tables/*.md and *.tex.
+    The same results give the same bytes. Each file is replaced as a whole; an interruption leaves no half-written one.
+    """
+    # matplotlib takes a second to import, and verdicts and tables do not need it.
+    from losstune.analysis.figures import draw_all
+    from losstune.analysis.page import page
+
+    folder = Path(folder)
+    frame, verdict = results_frame(results), make_verdict(results)
+    tables, drawn = report_tables(results, verdict), draw_all(results, frame)
+    write_tables(results, verdict, folder)
+    for figure in drawn:
+        if figure.pdf is not None:
+            write_file(folder / "figures" / f"{figure.name}.svg", figure.svg)
+            write_file(folder / "figures" / f"{figure.name}.pdf", figure.pdf)
+    return write_file(folder / "report.html", page(results, verdict, tables, drawn))
+
+
+def write_tables(results: Results, verdict: dict, folder: str | Path) -> None:
+    """Write table.csv, runs.csv, verdict.json and tables/*.md and *.tex into folder; needs no matplotlib."""
+    folder = Path(folder)
+    write_file(folder / "table.csv", results_frame(results).to_csv(index=False, lineterminator="\n"))
+    write_file(folder / "runs.csv", runs_frame(results).to_csv(index=False, lineterminator="\n"))
+    write_file(folder / "verdict.json", json.dumps(verdict, indent=2, allow_nan=False) + "\n")
+    for table in report_tables(results, verdict):
+        write_file(folder / "tables" / f"{table.name}.md", table.to_markdown())
+        write_file(folder / "tables" / f"{table.name}.tex", table.to_latex())
+
+
+def write_file(path: Path, content: str | bytes) -> Path:
+    """Write a file so that it is there as a whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as out:
+            out.write(data)
+        # mkstemp makes files that only their owner may read; a report is made to be shown.
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path

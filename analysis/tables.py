@@ -1,0 +1,194 @@
+"""The report's tables: as frames for table.csv and runs.csv, as text for Markdown, LaTeX and the page."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from losstune.analysis.results import (
+    Results,
+    difference_unit,
+    head,
+    metric_name,
+    show,
+    show_p,
+    show_parameter,
+    show_parameters,
+)
+from losstune.analysis.significance import compare
+from losstune.analysis.tabletext import Table
+from losstune.spaces import InputError
+
+
+def results_frame(results: Results) -> pd.DataFrame:
+    """table.csv: a row per loss, the best mean first, losses without a score last (n_seeds 0, mean NaN).
+
+    Columns: loss; hyperparameters (one readable column), then each one in its own column (NaN where a loss has none
+    of that name); epochs; n_seeds; failed (members); mean and standard_error of the study's metric (its own
+    direction and unit: accuracy in [0, 1]); in_best_set; paper_rule; difference to the best mean, ci_low, ci_high, p;
+    baseline_difference, baseline_ci_low, baseline_ci_high, baseline_p (with a baseline); <metric>_mean and
+    <metric>_standard_error for the others. Differences say how much better: positive is better for every metric.
+    """
+    table = _compared(results)
+    table["mean"] *= results.direction()
+    failed = results.members[results.members["state"] == "failed"]["loss"].value_counts()
+    front = pd.DataFrame([_configuration(results, loss) for loss in table.index], index=table.index)
+    front["n_seeds"] = table.pop("n_seeds")
+    front["failed"] = failed.reindex(table.index).fillna(0).astype(int)
+    others = {}
+    for metric in results.metrics()[1:]:
+        grouped = results.members.groupby("loss")[metric]
+        others[f"{metric}_mean"], others[f"{metric}_standard_error"] = grouped.mean(), grouped.sem()
+    return front.join(table).join(pd.DataFrame(others)).rename_axis("loss").reset_index()
+
+
+def _compared(results: Results) -> pd.DataFrame:
+    """`compare`'s frame, or its columns without a test where there is nothing to compare."""
+    scores, confirm = results.score_matrix(), results.study["confirm"]
+    baseline = results.study.get("baseline")
+    try:
+        table = compare(scores, confirm.get("alpha", 0.05), baseline if baseline in scores else None)
+    except InputError:
+        table = pd.DataFrame({"mean": scores.mean(), "standard_error": scores.sem(), "n_seeds": scores.count()})
+        table = table.sort_values("mean", ascending=False, kind="stable")
+        table[["difference", "ci_low", "ci_high", "p"]] = np.nan
+        table[["in_best_set", "paper_rule"]] = False
+    # A loss that was not confirmed, or for which the metric is not defined, keeps its row.
+    table = table.reindex([*table.index, *(loss for loss in results.study["losses"] if loss not in table.index)])
+    table["n_seeds"] = table["n_seeds"].fillna(0).astype(int)
+    for rule in ("in_best_set", "paper_rule"):
+        table[rule] = table[rule].fillna(False).astype(bool)
+    first = ["mean", "standard_error", "n_seeds", "in_best_set", "paper_rule"]
+    return table[[*first, *(name for name in table.columns if name not in first)]]
+
+
+def _configuration(results: Results, loss: str) -> dict:
+    """The chosen hyperparameters of a loss, readable and one by one, and its epochs."""
+    chosen = results.chosen(loss)
+    if chosen is None:
+        return {"hyperparameters": "", "epochs": np.nan}
+    return {"hyperparameters": show_parameters(chosen["params"]), **chosen["params"], "epochs": chosen["best_epoch"]}
+
+
+def runs_frame(results: Results) -> pd.DataFrame:
+    """runs.csv: a row per confirmed member, in the study's order of losses: loss, seed, state, epochs, metrics."""
+    order = {loss: place for place, loss in enumerate(results.study["losses"])}
+    runs = results.members.sort_values(["loss", "seed"], key=lambda c: c.map(order) if c.name == "loss" else c)
+    metrics = results.metrics()
+    rest = [name for name in runs.columns if name.startswith("validation_")]
+    return runs[["loss", "seed", *metrics, *rest, "epochs", "state", "reason"]].reset_index(drop=True)
+
+
+def report_tables(results: Results, verdict: dict) -> list[Table]:
+    """Every table of the report, in its order."""
+    frame = results_frame(results)
+    tables = [
+        results_table(results, frame), baseline_table(results, frame), pairs_table(verdict),
+        other_metrics_table(results, frame), hyperparameters_table(results, frame), budget_table(results),
+    ]  # fmt: skip
+    return [table for table in tables if table is not None]
+
+
+def results_table(results: Results, frame: pd.DataFrame) -> Table:
+    """Mean, difference to the best, both rules: the main table."""
+    metric = results.metric
+    rows = [[row["loss"], mean_and_error(row["mean"], row["standard_error"], metric), str(row["n_seeds"]),
+             *_difference(row, "", metric, best=place == 0), "yes" if row["in_best_set"] else "",
+             "bold" if row["paper_rule"] else "", str(row["failed"] or "")]
+            for place, row in enumerate(frame.to_dict("records"))]  # fmt: skip
+    columns = ["loss", f"test {head(metric)}", "seeds", f"to the best{_unit(metric)}", "interval", "p", "best set",
+               "paper rule", "failed"]  # fmt: skip
+    if not frame["failed"].any():
+        columns, rows = columns[:-1], [cells[:-1] for cells in rows]
+    caption = f"Test {metric_name(metric)} of each loss at its chosen configuration: mean ± standard error over seeds. "
+    caption += "Differences: positive is better. " * (results.direction() < 0) + "Bold: in the best set."
+    return Table("results", caption, columns, rows, _best(frame), frozenset({0, 6, 7}))
+
+
+def baseline_table(results: Results, frame: pd.DataFrame) -> Table | None:
+    """Differences to the declared baseline, or None without one."""
+    if "baseline_p" not in frame:
+        return None
+    baseline, metric = results.study["baseline"], results.metric
+    rows = [[row["loss"], *_difference(row, "baseline_", metric, best=row["loss"] == baseline)]
+            for row in frame.to_dict("records")]  # fmt: skip
+    caption = f"Gain over the baseline {baseline}; adjusted over the pairs with it. Bold: separated from it."
+    clear = np.flatnonzero(frame["baseline_p"] <= results.study["confirm"].get("alpha", 0.05)).tolist()
+    return Table("baseline", caption, ["loss", f"gain{_unit(metric)}", "interval", "p"], rows, frozenset(clear))
+
+
+def pairs_table(verdict: dict) -> Table | None:
+    """All pairs of losses, the separated first; None where nothing was compared."""
+    metric, rows = verdict["metric"], []
+    separated = [{**pair, "losses": [pair["better"], pair["worse"]]} for pair in verdict["separated_pairs"]]
+    for pair in [*separated, *verdict["undecided_pairs"]]:
+        low, high = pair.get("seeds_needed_low"), pair.get("seeds_needed_high")
+        needed = "" if "better" in pair else "no limit" if low is None else f"{low} to {high or 'no limit'}"
+        rows.append([*pair["losses"], show(pair["difference"], metric, sign=True),
+                     _bounds(pair["ci_low"], pair["ci_high"], metric), show_p(pair["p"]),
+                     "separated" if "better" in pair else "undecided", needed])  # fmt: skip
+    caption = "All pairs of losses, adjusted p and simultaneous intervals. Bold: separated."
+    columns = ["better mean", "worse mean", f"difference{_unit(metric)}", "interval", "p", "finding", "seeds to decide"]
+    bold = frozenset(range(len(separated)))
+    return Table("pairs", caption, columns, rows, bold, frozenset({0, 1, 5}), frozenset({0, 2})) if rows else None
+
+
+def other_metrics_table(results: Results, frame: pd.DataFrame) -> Table | None:
+    """The metrics that were not declared: exploratory, no test."""
+    others = results.metrics()[1:]
+    rows = [[row["loss"], *(mean_and_error(row[f"{m}_mean"], row[f"{m}_standard_error"], m) for m in others)]
+            for row in frame.to_dict("records")]  # fmt: skip
+    caption = "Other metrics on the test set, mean ± standard error over seeds: exploratory, not tested."
+    return Table("other_metrics", caption, ["loss", *map(head, others)], rows) if others else None
+
+
+def hyperparameters_table(results: Results, frame: pd.DataFrame) -> Table:
+    """The chosen configuration of each loss."""
+    rows = []
+    for loss in frame["loss"]:
+        chosen = results.chosen(loss) or {"params": {}, "number": "", "best_epoch": "", "score": np.nan}
+        params = dict(chosen["params"])
+        shared = [show_parameter(params.pop(name, "")) for name in ("learning_rate", "weight_decay")]
+        rows.append([loss, show_parameters(params), *shared, str(chosen["best_epoch"]), str(chosen["number"]),
+                     show(chosen["score"], results.metric)])  # fmt: skip
+    columns = ["loss", "own hyperparameters", "learning rate", "weight decay", "epochs", "trial",
+               f"validation {head(results.metric)}"]  # fmt: skip
+    caption = "The chosen configuration of each loss: the best validation score among its full-length trials."
+    return Table("hyperparameters", caption, columns, rows, text=frozenset({0, 1}))
+
+
+def budget_table(results: Results) -> Table:
+    """What each loss was given and spent, per phase."""
+    columns = ["loss", "phase", "asked", "complete", "stopped", "failed", "member_epochs", "slot_seconds"]
+    rows = [[*(str(row[name]) for name in columns[:-2]), f"{row['member_epochs']:,.0f}", f"{row['slot_seconds']:,.1f}"]
+            for row in results.budget.to_dict("records")]  # fmt: skip
+    names = [name.replace("_", "-") for name in columns]
+    caption = "Configurations (search) and seeds (confirm) per loss, how they ended, and what they cost."
+    return Table("budget", caption, names, rows, text=frozenset({0, 1}))
+
+
+def mean_and_error(mean: float, error: float, metric: str) -> str:
+    """ "98.08 ± 0.14"; "not defined" where the loss defines no probabilities; no error for a single seed."""
+    return show(mean, metric) if pd.isna(mean) or pd.isna(error) else f"{show(mean, metric)} ± {show(error, metric)}"
+
+
+def _unit(metric: str) -> str:
+    return f" ({difference_unit(metric).strip()})" if difference_unit(metric) else ""
+
+
+def _best(frame: pd.DataFrame) -> frozenset[int]:
+    return frozenset(np.flatnonzero(frame["in_best_set"]).tolist())
+
+
+def _difference(row: dict, prefix: str, metric: str, best: bool) -> list[str]:
+    """Difference, interval and p as cells; blank for a loss against itself and where nothing was tested."""
+    if best or pd.isna(row[f"{prefix}difference"]):
+        return ["", "", ""]
+    return [show(row[f"{prefix}difference"], metric, sign=True),
+            _bounds(row[f"{prefix}ci_low"], row[f"{prefix}ci_high"], metric), show_p(row[f"{prefix}p"])]  # fmt: skip
+
+
+def _bounds(low: float | None, high: float | None, metric: str) -> str:
+    if low is None or high is None or not np.isfinite([low, high]).all():
+        return "unbounded"
+    return f"{show(low, metric, sign=True)} to {show(high, metric, sign=True)}"

@@ -1,0 +1,168 @@
+"""What the evidence allows one to say, as one JSON-serialisable dict: verdict.json."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+
+from losstune.analysis.results import Results, metric_name
+from losstune.analysis.significance import Comparison, analyse, compare
+from losstune.analysis.wording import CONDITIONAL_ON, headline, listed
+
+UNEQUAL = 1.25
+AUDITED = ("member_epochs", "slot_seconds")
+
+
+def make_verdict(results: Results) -> dict[str, Any]:
+    """The verdict on confirmed results, the design's procedure; becomes verdict.json.
+
+    Differences say how much better, in the metric's unit: positive is better also where a lower value is better.
+    p-values are adjusted over all pairs, those with the baseline over the pairs with the baseline; intervals are
+    simultaneous; None stands for unbounded. Fewer than two confirmed losses or two seeds: the same keys, with an
+    empty best set and a headline that says why there is no comparison.
+    """
+    confirm = results.study["confirm"]
+    alpha, rope = confirm.get("alpha", 0.05), confirm.get("rope")
+    scores = results.score_matrix()
+    reason = _too_few(scores)
+    comparison = None if reason else analyse(scores, alpha, rope)
+    verdict = {
+        "study": results.study["name"], "metric": results.metric, "greater_is_better": results.greater_is_better,
+        "alpha": alpha, "rope": rope, "conditional_on": CONDITIONAL_ON,
+        **(_nothing(reason) if comparison is None else _findings(results, comparison)),
+        **_failures(results), "budget_audit": audit_budget(results.budget), "notes": list(results.notes),
+    }  # fmt: skip
+    if comparison is not None:
+        means = (results.direction() * comparison.scores.mean()).to_dict()
+        verdict["headline"] = headline(verdict, means)
+        verdict["warnings"] += _incomplete(results)
+    return _plain(verdict)
+
+
+def _too_few(scores: pd.DataFrame) -> str | None:
+    """Why scores (seeds x losses) allow no comparison, or None where they do."""
+    if scores.shape[1] < 2:
+        return f"{scores.shape[1] or 'no'} loss was confirmed, and it takes two"
+    if scores.count().min() < 2:
+        return f"{scores.count().idxmin()} has one confirmed seed, which says nothing about chance"
+    return None
+
+
+def _nothing(reason: str) -> dict[str, Any]:
+    """The keys of `_findings` where nothing can be compared."""
+    return {
+        "headline": f"No comparison is possible: {reason}.", "best_set": [], "highest_mean": None, "n_seeds": 0,
+        "method": None, "paired": None, "baseline": None, "separated_pairs": [], "undecided_pairs": [],
+        "practically_equivalent": [], "paper_rule": None, "realized_correlation": None, "largest_skew": None,
+        "warnings": [],
+    }  # fmt: skip
+
+
+def _findings(results: Results, comparison: Comparison) -> dict[str, Any]:
+    baseline = results.study.get("baseline")
+    baseline = baseline if baseline in comparison.scores.columns else None
+    table = compare(comparison.scores, comparison.alpha, baseline, comparison.rope)
+    separated, undecided = _pairs(comparison.pairs)
+    return {
+        "best_set": comparison.best_set, "highest_mean": table.index[0], "n_seeds": comparison.seeds,
+        "method": comparison.method, "paired": comparison.paired,
+        "baseline": _gain(table, baseline, comparison.alpha),
+        "separated_pairs": separated, "undecided_pairs": undecided,
+        "practically_equivalent": [pair["losses"] for pair in undecided if pair["practically_equivalent"]]
+        + [[pair["better"], pair["worse"]] for pair in separated if pair["practically_equivalent"]],
+        "paper_rule": _paper_rule(table), "realized_correlation": comparison.correlation,
+        "largest_skew": comparison.skew, "warnings": list(comparison.warnings),
+    }  # fmt: skip
+
+
+def _pairs(pairs: pd.DataFrame) -> tuple[list[dict], list[dict]]:
+    """The separated and the undecided pairs as dicts, the clearest first."""
+    separated, undecided = [], []
+    numbers = ["difference", "ci_low", "ci_high", "p", "practically_equivalent"]
+    for row in pairs.to_dict("records"):
+        shared = {name: row[name] for name in numbers}
+        if row["separated"]:
+            separated.append({"better": row["loss_a"], "worse": row["loss_b"], **shared})
+        else:
+            needed = {name: row[name] for name in ("seeds_needed_low", "seeds_needed_high")}
+            undecided.append({"losses": [row["loss_a"], row["loss_b"]], **shared, **needed})
+    return separated, undecided
+
+
+def _gain(table: pd.DataFrame, baseline: str | None, alpha: float) -> dict[str, Any] | None:
+    """What the highest mean gains over the declared baseline."""
+    if baseline is None:
+        return None
+    row = table.iloc[0]
+    return {
+        "loss": baseline, "gain_of": table.index[0], "gain": row["baseline_difference"],
+        "ci_low": row["baseline_ci_low"], "ci_high": row["baseline_ci_high"], "p": row["baseline_p"],
+        "separated": bool(row["baseline_p"] <= alpha),
+    }  # fmt: skip
+
+
+def _paper_rule(table: pd.DataFrame) -> dict[str, Any]:
+    """What the papers would print in bold, beside the best set."""
+    bold, ours = list(table.index[table["paper_rule"]]), list(table.index[table["in_best_set"]])
+    return {
+        "rule": "bold unless Welch's unadjusted t-test against the best mean gives p <= 0.05; no error guarantee",
+        "bold": bold, "only_in_best_set": [loss for loss in ours if loss not in bold],
+        "only_in_paper_rule": [loss for loss in bold if loss not in ours],
+    }  # fmt: skip
+
+
+def _failures(results: Results) -> dict[str, Any]:
+    members = results.members[results.members["state"] == "failed"]
+    trials = results.trials[results.trials["state"] == "failed"]
+    return {
+        "failed_members": members[["loss", "seed", "reason"]].to_dict("records"),
+        "failed_trials": trials[["loss", "number", "reason"]].to_dict("records"),
+        "unconfirmed": [loss for loss in results.study["losses"] if loss not in set(results.members["loss"])],
+    }
+
+
+def _incomplete(results: Results) -> list[str]:
+    """Warnings about failed members and losses or seeds that are missing."""
+    found, failed = [], results.members.loc[results.members["state"] == "failed", "loss"].value_counts(sort=False)
+    for loss, count in failed.items():
+        runs = "1 confirmed seed" if count == 1 else f"{count} confirmed seeds"
+        found.append(f"{runs} of {loss} failed; failed seeds score as the constant predictor")
+    missing = [loss for loss in results.study["losses"] if loss not in set(results.members["loss"])]
+    if missing:
+        found.append(f"not compared, because no configuration was confirmed: {listed(missing)}")
+    undefined = [loss for loss in results.confirmed() if loss not in results.score_matrix()]
+    if undefined:
+        found.append(f"not compared, because {metric_name(results.metric)} is not defined for it: {listed(undefined)}")
+    return found
+
+
+def audit_budget(budget: pd.DataFrame) -> list[dict[str, Any]]:
+    """Per phase and quantity: which losses spent most and least, and their ratio; flagged above 1.25.
+
+    ratio is None where a loss spent nothing although another one did.
+    """
+    rows = []
+    for phase, group in budget.groupby("phase", sort=False):
+        for quantity in AUDITED:
+            spent = group.set_index("loss")[quantity].astype(float)
+            most, least = float(spent.max()), float(spent.min())
+            ratio = 1.0 if most == least else most / least if least > 0 else None
+            rows.append({
+                "phase": phase, "quantity": quantity, "highest_loss": spent.idxmax(), "highest": most,
+                "lowest_loss": spent.idxmin(), "lowest": least, "ratio": ratio,
+                "flagged": ratio is None or ratio > UNEQUAL,
+            })  # fmt: skip
+    return rows
+
+
+def _plain(value: Any) -> Any:
+    """The value in JSON's own types: numpy scalars unpacked, NaN and infinities as None."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,163 @@
+"""The Tuner that places, restarts and ends lanes. A Ray Tune trial is a lane, not a configuration."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+from losstune.search.ledger.database import Ledger
+from losstune.search.plan import Plan, class_weights, decay_norm
+from losstune.spaces import InputError
+
+# What Ray and Tune would print or write beside what losstune itself does.
+_QUIET = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "TUNE_DISABLE_SIGINT_HANDLER": "1", "TUNE_GLOBAL_CHECKPOINT_S": "86400",
+    "RAY_AIR_NEW_OUTPUT": "0", "RAY_DEDUP_LOGS": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}  # fmt: skip
+
+
+class Running:
+    """Lanes at work for a study, in the background. Leave the context to let Ray go."""
+
+    def __init__(self, plan: Plan, ledger: Ledger, folder: Path, address: str | None):
+        self.plan, self.ledger, self.folder, self.address = plan, ledger, folder, address
+        self.error: BaseException | None = None
+        self._done = threading.Event()
+        self._local_files = contextlib.ExitStack()
+
+    def __enter__(self) -> Running:
+        for name, value in _QUIET.items():
+            os.environ.setdefault(name, value)
+        import ray
+
+        resources = self.plan.study.resources
+        if self.address is None and resources.cpus > (os.cpu_count() or 1):
+            raise InputError(f"{self.plan.study.where}: resources.cpus: {resources.cpus:g} is more than this machine's "
+                             f"{os.cpu_count()} cores")  # fmt: skip
+        ray.init(address=self.address, include_dashboard=False if self.address is None else None, log_to_driver=False,
+                 logging_level=logging.ERROR, namespace=f"losstune-{os.getpid()}")  # fmt: skip
+        try:
+            self.slots = _slots(self.plan, ray.cluster_resources())
+            self._conductor = self._start_conductor()
+            self._thread = threading.Thread(target=self._fit, daemon=True)
+            self._thread.start()
+        except BaseException:
+            ray.shutdown()
+            raise
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        import ray
+
+        ray.shutdown()
+        self._local_files.close()
+
+    def wait(self, seconds: float) -> bool:
+        """Whether the lanes have ended, waiting up to so long; raises what ended them if it was an error."""
+        done = self._done.wait(seconds)
+        if done and self.error is not None:
+            raise self.error
+        return done
+
+    def stop(self) -> None:
+        """Ask the lanes to park their trials after a checkpoint and to end."""
+        self._conductor.stop.remote()
+
+    def _start_conductor(self) -> Any:
+        """The conductor's actor, on this node, where the ledger is; it takes no slot."""
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        from losstune.search.conductor import Conductor
+
+        plan = self.plan
+        self._test = ray.put(plan.test)
+        scorer = self._scorer()
+        floor = {name: scorer.floor(plan.train.y, split)
+                 for name, split in (("validation", plan.validation), ("test", plan.test))}  # fmt: skip
+
+        class Actor(Conductor):
+            """Opens the ledger in its own process, under this run's generation."""
+
+            def __init__(self, path: Path, generation: int, *arguments: Any):
+                super().__init__(arguments[0], Ledger(path, generation), *arguments[1:])
+
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        conductor = ray.remote(num_cpus=0, scheduling_strategy=here)(Actor).remote(
+            self.ledger.path, self.ledger.generation, plan.study, floor, plan.metric.greater_is_better, [self._test]
+        )
+        return conductor
+
+    def _scorer(self) -> Any:
+        from losstune.trainables.scoring import Scorer
+
+        return Scorer(self.plan.metric, self.plan.num_classes)
+
+    def _job(self) -> Any:
+        from losstune.trainables.lane import Job
+        from losstune.trainables.recipe import Recipe
+        from losstune.trainables.trainer import Network
+
+        study, plan = self.plan.study, self.plan
+        network = Network(study.network, plan.input_shape, plan.num_classes, decay_norm(study),
+                          study.sources.get("network"))  # fmt: skip
+        device = "cuda" if study.resources.gpus else "cpu"
+        precision = study.recipe.precision
+        if precision == "auto":
+            precision = "bfloat16" if device == "cuda" else "float32"
+        recipe = Recipe(study.recipe.epochs, study.recipe.batch_size, study.recipe.momentum, study.recipe.augmentation,
+                        class_weights(plan), precision)  # fmt: skip
+        return Job(study.name, network, recipe, self._scorer(), str(self.folder), device, study.resources.members,
+                   study.confirm.train_on == "all")  # fmt: skip
+
+    def _fit(self) -> None:
+        try:
+            result = self._tuner().fit()
+            if result.num_errors:
+                raise RuntimeError(str(result.errors[0]))
+        except BaseException as error:  # it is raised again where wait is called
+            self.error = error
+        finally:
+            self._done.set()
+
+    def _tuner(self) -> Any:
+        import ray
+        from ray import tune
+
+        from losstune.trainables.lane import tune_trainable
+
+        plan, resources = self.plan, self.plan.study.resources
+        self._data = ray.put((plan.train, plan.validation))
+        lane = tune.with_parameters(tune_trainable(), conductor=self._conductor, data=[self._data], job=self._job())
+        slot = {"cpu": resources.cpus, **({"gpu": resources.gpus} if resources.gpus else {})}
+        storage = self._local_files.enter_context(
+            tempfile.TemporaryDirectory(prefix="losstune-", ignore_cleanup_errors=True)
+        )
+        return tune.Tuner(
+            tune.with_resources(lane, slot),
+            param_space={"threads": max(1, int(resources.cpus))},
+            tune_config=tune.TuneConfig(num_samples=self.slots, reuse_actors=False),
+            run_config=tune.RunConfig(
+                name="lanes", storage_path=storage, verbose=0, failure_config=tune.FailureConfig(max_failures=-1),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False, checkpoint_frequency=0),
+            ),
+        )  # fmt: skip
+
+
+def _slots(plan: Plan, cluster: dict[str, float]) -> int:
+    """How many lanes: as many as fit the cluster as it is, within the study's own bound."""
+    resources = plan.study.resources
+    cpus, gpus = cluster.get("CPU", 0), cluster.get("GPU", 0)
+    fits = min(cpus // resources.cpus, gpus // resources.gpus if resources.gpus else cpus)
+    if fits < 1 and resources.max_lanes is None:
+        raise InputError(f"{plan.study.where}: resources: a lane takes {resources.cpus:g} CPUs and "
+                         f"{resources.gpus:g} GPUs; there are {cpus:g} and {gpus:g}")  # fmt: skip
+    return int(min(fits, resources.max_lanes)) if resources.max_lanes else int(fits)
+
+

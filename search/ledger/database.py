@@ -1,0 +1,104 @@
+"""Opening the ledger, and its transactions: each checks that this run is still the one that may write."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, select
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.exc import DatabaseError
+
+from losstune.search.ledger import schema
+from losstune.spaces import InputError
+
+
+class Superseded(RuntimeError):
+    """Another run has taken this ledger over; nothing that this one still sends may be written."""
+
+
+class Ledger:
+    """The durable record of one study: an SQLite file in write-ahead mode, every commit on the disk."""
+
+    def __init__(self, path: Path, generation: int | None = None):
+        self.path, self.generation = path, generation
+        self.engine = _engine(path)
+
+    @classmethod
+    def create_or_open(cls, path: Path) -> Ledger:
+        """The ledger at a path, made if there is none, with this run as its one writer from now on."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        ledger = cls(path)
+        schema.metadata.create_all(ledger.engine)
+        ledger._check_version()
+        with ledger.engine.begin() as tx:
+            ledger.generation = (get_meta(tx, "generation") or 0) + 1
+            set_meta(tx, "generation", ledger.generation)
+            set_meta(tx, "schema", schema.VERSION)
+        return ledger
+
+    @classmethod
+    def open(cls, path: Path) -> Ledger:
+        """The ledger at a path, to read; InputError when there is none or it is damaged or from a newer losstune."""
+        if not path.is_file():
+            raise InputError(f"{path}: no ledger there; allowed: the folder of a study that has been run")
+        ledger = cls(path)
+        ledger._check_version()
+        return ledger
+
+    def _check_version(self) -> None:
+        try:
+            with self.reading() as tx:
+                version = get_meta(tx, "schema")
+        except DatabaseError as error:
+            raise InputError(f"{self.path}: not a readable ledger ({error.orig})") from None
+        if version is not None and version > schema.VERSION:
+            raise InputError(f"{self.path}: written by a newer losstune (schema {version}); "
+                             f"allowed: up to {schema.VERSION}")  # fmt: skip
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """A write transaction, committed at the end; Superseded when a later run holds the ledger."""
+        with self.engine.begin() as tx:
+            if get_meta(tx, "generation") != self.generation:
+                raise Superseded(f"{self.path}: another run has continued this study")
+            yield tx
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A consistent view for reading, while others may write."""
+        with self.engine.connect().execution_options(purpose="read") as connection:
+            yield connection
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def get_meta(tx: Connection, key: str) -> Any:
+    return tx.execute(select(schema.meta.c.value).where(schema.meta.c.key == key)).scalar_one_or_none()
+
+
+def set_meta(tx: Connection, key: str, value: Any) -> None:
+    statement = insert(schema.meta).values(key=key, value=value)
+    tx.execute(statement.on_conflict_do_update(index_elements=["key"], set_={"value": value}))
+
+
+def _engine(path: Path) -> Engine:
+    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": 60})
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: sqlite3.Connection, _: Any) -> None:
+        connection.isolation_level = None  # sqlite3 would otherwise begin and commit on its own
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        # Taking the write lock at once: a transaction that starts by reading could not be upgraded beside another.
+        writes = connection.get_execution_options().get("purpose") != "read"
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine

@@ -1,0 +1,42 @@
+"""One run of a study at a time on a machine: a lock that the system lets go when its holder dies."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import time
+from pathlib import Path
+from typing import IO
+
+from losstune.spaces import InputError
+
+
+class RunLock:
+    """Held by the run that may write a study's ledger. Raises InputError that says who holds it."""
+
+    def __init__(self, folder: Path):
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file: IO[str] = open(folder / "lock", "a+")  # noqa: SIM115 (held as long as the run)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{folder.parent}: {self._holder()} is running this study; "
+                             "allowed: one run at a time") from None  # fmt: skip
+        self._file.seek(0)
+        self._file.truncate()
+        holder = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+        self._file.write(json.dumps(holder))
+        self._file.flush()
+
+    def _holder(self) -> str:
+        self._file.seek(0)
+        try:
+            holder = json.loads(self._file.read())
+        except ValueError:
+            return "another process"
+        return f"process {holder['pid']} on {holder['host']}, since {holder['since']},"
+
+    def release(self) -> None:
+        self._file.close()

@@ -1,0 +1,44 @@
+"""Reading the ledger: rows as plain mappings, in the order in which they were committed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from losstune.search.ledger.schema import choices, events, lanes, reports, trials
+
+Row = dict[str, Any]
+
+
+def all_trials(tx: Connection, phase: str | None = None) -> list[Row]:
+    """Trials in the order they were asked."""
+    query = select(trials).order_by(trials.c.asked, trials.c.number)
+    return _rows(tx, query if phase is None else query.where(trials.c.phase == phase))
+
+
+def all_reports(tx: Connection) -> list[Row]:
+    return _rows(tx, select(reports).order_by(reports.c.sequence))
+
+
+def all_choices(tx: Connection, round_: int | None = None) -> list[Row]:
+    """The chosen configurations of a round, by default the latest."""
+    if round_ is None:
+        round_ = latest_round(tx)
+    return _rows(tx, select(choices).where(choices.c.round == round_))
+
+
+def latest_round(tx: Connection) -> int:
+    return tx.execute(select(func.max(choices.c.round))).scalar_one() or 0
+
+
+def all_lanes(tx: Connection) -> list[Row]:
+    return _rows(tx, select(lanes).order_by(lanes.c.started))
+
+
+def all_events(tx: Connection) -> list[Row]:
+    return _rows(tx, select(events).order_by(events.c.sequence))
+
+
+def _rows(tx: Connection, query: Any) -> list[Row]:
+    return [dict(row) for row in tx.execute(query).mappings()]

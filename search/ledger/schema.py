@@ -1,0 +1,79 @@
+"""The ledger's tables. One row of `trials` is one configuration of one loss, trained as several members."""
+
+from __future__ import annotations
+
+from sqlalchemy import JSON, Column, Float, Integer, MetaData, String, Table, UniqueConstraint
+
+VERSION = 1
+metadata = MetaData()
+
+# The study's identity, the schema's version, the data's facts, the generation of the run that may write.
+meta = Table("meta", metadata, Column("key", String, primary_key=True), Column("value", JSON, nullable=False))
+
+trials = Table(
+    "trials", metadata,
+    Column("id", String, primary_key=True),
+    Column("phase", String, nullable=False),  # search | confirm
+    Column("round", Integer, nullable=False),  # confirms are counted: new trials after a confirm start another
+    Column("loss", String, nullable=False),
+    Column("number", Integer, nullable=False),  # search: the how manieth ask of its loss; confirm: the seed
+    Column("parameters", JSON, nullable=False),  # the searched ones
+    Column("configuration", JSON, nullable=False),  # all: the loss's own, learning_rate, weight_decay
+    Column("seeds", JSON, nullable=False),
+    Column("epochs", Integer, nullable=False),  # how many it may train
+    Column("state", String, nullable=False),  # running | complete | stopped | failed | cut
+    Column("reason", String),
+    Column("attempt", Integer, nullable=False, default=1),
+    Column("crashes", Integer, nullable=False, default=0),
+    Column("lane", String),
+    Column("asked", Float, nullable=False),  # seconds since 1970
+    Column("ended", Float),
+    Column("epoch", Integer, nullable=False, default=0),
+    Column("score", Float),  # the best seed-mean of the study's metric on validation, of its reports so far
+    Column("best_epoch", Integer),
+    Column("slot_seconds", Float, nullable=False, default=0.0),
+    Column("checkpoint", String),
+    Column("checkpoint_digest", String),
+    Column("checkpoint_epoch", Integer, nullable=False, default=0),
+    Column("results", JSON),  # confirm: metrics on validation and test
+)  # fmt: skip
+
+reports = Table(
+    "reports", metadata,
+    Column("sequence", Integer, primary_key=True, autoincrement=True),
+    Column("trial", String, nullable=False, index=True),
+    Column("epoch", Integer, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("time", Float, nullable=False),
+    Column("score", Float),  # the seed-mean at this epoch
+    Column("decision", String, nullable=False),  # go | stop | end
+    Column("curve", JSON, nullable=False),  # per epoch since the last report: epoch, train_loss, scores
+    UniqueConstraint("trial", "epoch"),
+)  # fmt: skip
+
+choices = Table(
+    "choices", metadata,
+    Column("round", Integer, primary_key=True),
+    Column("loss", String, primary_key=True),
+    Column("trial", String),  # null: no configuration of this loss trained to the end
+    Column("best_epoch", Integer),
+    Column("score", Float),
+)  # fmt: skip
+
+lanes = Table(
+    "lanes", metadata,
+    Column("id", String, primary_key=True),  # a new one for every start of a lane's process
+    Column("slot", String, nullable=False),
+    Column("started", Float, nullable=False),  # when the process began, before any import
+    Column("seen", Float, nullable=False),
+    Column("training_seconds", Float, nullable=False, default=0.0),
+    Column("device", String),
+)  # fmt: skip
+
+events = Table(
+    "events", metadata,
+    Column("sequence", Integer, primary_key=True, autoincrement=True),
+    Column("time", Float, nullable=False),
+    Column("kind", String, nullable=False),  # run | stop | cut | lane | failure | seeds | trials
+    Column("text", String, nullable=False),
+)  # fmt: skip

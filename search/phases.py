@@ -1,0 +1,220 @@
+"""A study from its file to its report: search, confirm, report; each goes on where the ledger says it stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from losstune.search.ledger import read, write
+from losstune.search.ledger.database import Ledger, get_meta, set_meta
+from losstune.search.ledger.lock import RunLock
+from losstune.search.plan import Plan, check_metric_defined, differences, identity, make_plan, sizes_of
+from losstune.search.standing import Standing, ledger_path, standing
+from losstune.search.study import Study, load_study
+from losstune.spaces import InputError
+
+Watch = Callable[[Standing], None]
+WATCH_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended. new: whether there was anything to do. interrupted: stopped by the user, resumable."""
+
+    folder: Path
+    standing: Standing
+    new: bool
+    interrupted: bool = False
+
+    @property
+    def report(self) -> Path:
+        return self.folder / "report" / "report.html"
+
+    @property
+    def status(self) -> int:
+        """The exit status: 0 done, 3 done with failed trials, 130 interrupted."""
+        if self.interrupted:
+            return 130
+        return 3 if any(s.confirm_failed for s in self.standing.losses.values()) else 0
+
+
+def run_study(study: Study | str | Path, out: str | Path = "runs", address: str | None = None,
+              watch: Watch = lambda _: None) -> Outcome:  # fmt: skip
+    """Run a study, or what is missing of it, and write its report under out/NAME.
+
+    address: a Ray cluster; None: this machine. watch is called with the standing about twice a second.
+    Raises InputError when the input is wrong or the study has changed in a way that would mix evidence.
+    """
+    study = study if isinstance(study, Study) else load_study(study)
+    plan = make_plan(study)
+    check_metric_defined(study)
+    folder = (Path(out) / study.name).resolve()
+    _agree(plan, folder)
+    finished = _finished(plan, folder)
+    if finished is not None:
+        return Outcome(folder, finished, new=False)
+    lock = RunLock(folder / "ledger")
+    ledger = Ledger.create_or_open(ledger_path(folder))
+    try:
+        _record(plan, ledger)
+        return _go_on(plan, ledger, folder, address, watch)
+    finally:
+        ledger.close()
+        lock.release()
+
+
+def _go_on(plan: Plan, ledger: Ledger, folder: Path, address: str | None, watch: Watch) -> Outcome:
+    from losstune.search.tracking import Projection
+
+    greater = plan.metric.greater_is_better
+    started, interrupted = time.time(), False
+    with Projection(folder, plan.study.name) as projection:
+        if standing(plan.study, ledger, greater).phase != "done":
+            interrupted = _train(plan, ledger, folder, address, watch)
+        with ledger.transaction() as tx:
+            facts = get_meta(tx, "facts")
+            set_meta(tx, "facts", {**facts, "wall_seconds": facts.get("wall_seconds", 0.0) + time.time() - started})
+        now = standing(plan.study, ledger, greater)
+        if now.phase == "done":
+            report(folder, ledger)
+            projection.finish()
+    return Outcome(folder, now, new=True, interrupted=interrupted or now.phase != "done")
+
+
+def _train(plan: Plan, ledger: Ledger, folder: Path, address: str | None, watch: Watch) -> bool:
+    """Lanes at work until nothing is left, or until the user interrupts; then True."""
+    from losstune.search.lanes import Running
+
+    interrupted = False
+    with Running(plan, ledger, folder, address) as lanes, _interruptible() as asked:
+        while not lanes.wait(WATCH_SECONDS):
+            if asked and not interrupted:
+                interrupted = True
+                lanes.stop()
+            watch(standing(plan.study, ledger, plan.metric.greater_is_better))
+    watch(standing(plan.study, ledger, plan.metric.greater_is_better))
+    return interrupted
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[list]:
+    """The first Ctrl-C or SIGTERM asks for a gentle end, by entering the list; a second one is not waited for."""
+    asked: list[int] = []
+
+    def ask(number: int, _: Any) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    try:
+        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread: the caller handles its own signals
+        yield asked
+        return
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def report(folder: Path, ledger: Ledger) -> Path:
+    """Write tables, figures and page from what is recorded, and the winner with its weights."""
+    from losstune.analysis.report import write_report
+    from losstune.search.recorded import load_results
+    from losstune.search.winner import write_winner
+
+    results = load_results(folder)
+    page = write_report(results, folder / "report")
+    write_winner(results, folder, ledger)
+    with ledger.transaction() as tx:
+        set_meta(tx, "report_of", _report_inputs(tx))
+    return page
+
+
+def _report_inputs(tx: Any) -> dict[str, Any]:
+    """What a report is made from, to know whether it is up to date."""
+    return {"study": get_meta(tx, "study"), "confirmed": len(read.all_trials(tx, "confirm")),
+            "round": read.latest_round(tx), "version": version("losstune")}  # fmt: skip
+
+
+def _agree(plan: Plan, folder: Path) -> None:
+    """Refuse a study whose evidence could not be mixed with what its ledger holds."""
+    if not ledger_path(folder).is_file():
+        return
+    ledger = Ledger.open(ledger_path(folder))
+    with ledger.reading() as tx:
+        before = get_meta(tx, "identity")
+    ledger.close()
+    found = differences(before, identity(plan)) if before else []
+    if found:
+        raise InputError(f"{plan.study.where}: changed since {folder.name} was first run: {'; '.join(found)}; "
+                         f"allowed: the study as it was, another name, or another --out")  # fmt: skip
+
+
+def _finished(plan: Plan, folder: Path) -> Standing | None:
+    """Where the study stands if nothing is left to do, not even its report; without writing anything."""
+    if not ledger_path(folder).is_file() or not (folder / "report" / "report.html").is_file():
+        return None
+    ledger = Ledger.open(ledger_path(folder))
+    try:
+        now = standing(plan.study, ledger, plan.metric.greater_is_better)
+        with ledger.reading() as tx:
+            made_of = get_meta(tx, "report_of")
+            current = {**_report_inputs(tx), "study": about(plan)}
+    finally:
+        ledger.close()
+    return now if now.phase == "done" and made_of == current else None
+
+
+def about(plan: Plan) -> dict[str, Any]:
+    """The study as the analysis wants it."""
+    study, sizes = plan.study, sizes_of(plan)
+    return {
+        "name": study.name, "data": study.data, "network": study.network, "metric": study.metric,
+        "greater_is_better": plan.metric.greater_is_better, "baseline": study.baseline, "losses": list(study.spaces),
+        "epochs": study.recipe.epochs, "search": study.search.model_dump(mode="json"),
+        "confirm": study.confirm.model_dump(mode="json"), "num_classes": sizes.num_classes,
+        "class_names": list(plan.class_names), "input_shape": list(sizes.input_shape),
+        "n_train": sizes.n_train, "n_validation": sizes.n_validation, "n_test": sizes.n_test,
+    }  # fmt: skip
+
+
+def _record(plan: Plan, ledger: Ledger) -> None:
+    """What this run is of and with, and what it changes; identity keeps every loss that ever was in the study."""
+    with ledger.transaction() as tx:
+        before, now = get_meta(tx, "study"), about(plan)
+        if before and before["confirm"]["seeds"] < now["confirm"]["seeds"] and read.all_choices(tx):
+            done = [row for row in read.all_trials(tx, "confirm") if row["state"] == "complete"]
+            if len(done) >= before["confirm"]["seeds"] * len(before["losses"]):
+                write.add_event(tx, "seeds", f"seeds added: {before['confirm']['seeds']} to {now['confirm']['seeds']}")
+        known = (get_meta(tx, "identity") or {}).get("losses", {})
+        current = identity(plan)
+        set_meta(tx, "identity", {**current, "losses": {**known, **current["losses"]}})
+        set_meta(tx, "study", now)
+        set_meta(tx, "facts", {**(get_meta(tx, "facts") or {}), **_facts(plan)})
+        write.add_event(tx, "run", f"run on {platform.node()}")
+
+
+def _facts(plan: Plan) -> dict[str, Any]:
+    packages = ("losstune", "torch", "ray", "optuna", "mlflow", "numpy")
+    return {
+        "data_digest": plan.digest, "git_commit": _git_commit(), "python": platform.python_version(),
+        "versions": {name: version(name) for name in packages}, "machine": platform.machine(),
+    }  # fmt: skip
+
+
+def _git_commit() -> str | None:
+    """The commit of the current directory, where there is one."""
+    command = ["git", "rev-parse", "HEAD"]
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
+    return None

@@ -1,0 +1,152 @@
+"""From a study to what can be trained: data read and split, network and metric checked, before anything starts."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from losstune.search.study import Study
+from losstune.spaces import InputError
+from losstune.trainables.architectures import ARCHITECTURES, check_architecture
+from losstune.trainables.datasets import DATASETS, Split, load_dataset, locate
+from losstune.trainables.datasets.splitting import hold_out
+from losstune.trainables.metrics import Metric, resolve_metric
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study with its data. test is kept apart: lanes get it in confirm only."""
+
+    study: Study
+    train: Split
+    validation: Split
+    test: Split
+    num_classes: int
+    class_names: tuple[str, ...]
+    digest: str
+    metric: Metric
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return tuple(self.train.x.shape[1:])
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What a plan is about, without its arrays."""
+
+    n_train: int
+    n_validation: int
+    n_test: int
+    num_classes: int
+    input_shape: tuple[int, ...]
+
+
+def data_root() -> str | None:
+    """The folder of the data sets that are not embedded: the environment's LOSSTUNE_DATA."""
+    return os.environ.get("LOSSTUNE_DATA")
+
+
+def make_plan(study: Study) -> Plan:
+    """Read the data and hold out validation; InputError for anything in them that cannot be trained on."""
+    dataset = load_dataset(study.data, data_root(), study.folder, study.sources.get("data"))
+    train, validation = hold_out(dataset.train, study.split.validation, study.split.seed)
+    metric = resolve_metric(study.metric, study.folder, study.sources.get("metric"), dataset.num_classes)
+    plan = Plan(study, train, validation, dataset.test, dataset.num_classes, dataset.class_names, dataset.digest(),
+                metric)  # fmt: skip
+    check_sizes(study, sizes_of(plan))
+    check_architecture(study.network, plan.input_shape)
+    return plan
+
+
+def sizes_of(plan: Plan) -> Sizes:
+    return Sizes(len(plan.train), len(plan.validation), len(plan.test), plan.num_classes, plan.input_shape)
+
+
+def quick_sizes(study: Study) -> Sizes:
+    """The sizes of a study's data, from the table where it knows them, so that nothing large is read."""
+    known = DATASETS.get(study.data)
+    if known is None or known.sizes is None or not known.files:
+        return sizes_of(make_plan(study))
+    locate(study.data, data_root(), study.folder)
+    n_validation = round(known.sizes.n_train * study.split.validation)
+    sizes = Sizes(known.sizes.n_train - n_validation, n_validation, known.sizes.n_test, known.sizes.num_classes,
+                  known.sizes.input_shape)  # fmt: skip
+    check_sizes(study, sizes)
+    check_architecture(study.network, sizes.input_shape)
+    return sizes
+
+
+def check_sizes(study: Study, sizes: Sizes) -> None:
+    """What the data's sizes rule out."""
+    if study.recipe.batch_size > sizes.n_train:
+        raise InputError(f"{study.where}: recipe.batch_size: {study.recipe.batch_size} is more than the "
+                         f"{sizes.n_train} training examples; allowed: 1 to {sizes.n_train}")  # fmt: skip
+    weights = study.recipe.class_weights
+    if not isinstance(weights, str) and len(weights) != sizes.num_classes:
+        raise InputError(f"{study.where}: recipe.class_weights: {len(weights)} weights for {sizes.num_classes} "
+                         f"classes; allowed: one per class")  # fmt: skip
+    if study.recipe.augmentation != "none" and len(sizes.input_shape) != 3:
+        raise InputError(f"{study.where}: recipe.augmentation: {study.recipe.augmentation} is for images; "
+                         f"allowed: none")  # fmt: skip
+
+
+def check_metric_defined(study: Study) -> None:
+    """A metric of probabilities cannot rank losses that define none."""
+    from losstune.trainables.losses import LOSSES
+    from losstune.trainables.metrics import METRICS
+
+    if study.metric in METRICS and METRICS[study.metric].needs == "probabilities":
+        without = [loss for loss in study.spaces if LOSSES[loss].probabilities is None]
+        if without:
+            raise InputError(f"{study.where}: metric: {study.metric} is not defined for {', '.join(without)}; "
+                             f"allowed: a metric of predictions, or the other losses")  # fmt: skip
+
+
+def identity(plan: Plan) -> dict[str, Any]:
+    """What must not change within a study, as text by field: evidence of two such studies cannot be mixed."""
+    study = plan.study
+    recipe = study.recipe.model_dump(mode="json", exclude={"learning_rate", "weight_decay", "tune"})
+    return {
+        "data": study.data, "data digest": plan.digest, "network": study.network, "metric": study.metric,
+        "split": study.split.model_dump(mode="json"), "recipe": recipe, "search.method": study.search.method,
+        "search.seeds": study.search.seeds,
+        "search.halving": study.search.halving and study.search.halving.model_dump(mode="json"),
+        "confirm.train_on": study.confirm.train_on, "sources": study.sources,
+        "losses": {loss: space.describe() for loss, space in study.spaces.items()},
+    }  # fmt: skip
+
+
+def differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
+    """Each field that differs, "recipe.epochs: was 27, now 9"; losses that are only in one do not count."""
+    found = []
+    for key in before:
+        old, new, name = before[key], now.get(key), f"{prefix}{key}"
+        if isinstance(old, dict) and isinstance(new, dict):
+            shared = {k: v for k, v in old.items() if key != "losses" or k in new}
+            found += differences(shared, new, f"{name}.")
+        elif old != new and not (prefix == "sources." or name == "sources"):
+            found.append(f"{name}: was {old!r}, now {new!r}")
+        elif old != new:
+            found.append(f"{key}: its file has changed")
+    return found
+
+
+def class_weights(plan: Plan) -> tuple[float, ...] | None:
+    """The recipe's class weights, one per class; None where all weigh the same."""
+    chosen = plan.study.recipe.class_weights
+    if chosen == "none":
+        return None
+    if chosen == "balanced":
+        counts = np.bincount(plan.train.y, minlength=plan.num_classes)
+        return tuple((len(plan.train) / (plan.num_classes * counts)).tolist())
+    return tuple(chosen)
+
+
+def decay_norm(study: Study) -> bool:
+    return study.network in ARCHITECTURES and ARCHITECTURES[study.network].decay_norm
+
+

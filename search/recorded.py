@@ -1,0 +1,140 @@
+"""From the ledger to the tidy results that the analysis takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from losstune.analysis.results import Results
+from losstune.search.ledger import read
+from losstune.search.ledger.database import Ledger, get_meta
+from losstune.search.standing import ledger_path
+
+Row = dict[str, Any]
+
+
+def load_results(folder: str | Path) -> Results:
+    """The results of a study from its output folder, for example "runs/digits". InputError when there is no ledger."""
+    ledger = Ledger.open(ledger_path(Path(folder)))
+    try:
+        with ledger.reading() as tx:
+            about = get_meta(tx, "study")
+            losses = about["losses"]
+            trials = [row for row in read.all_trials(tx) if row["loss"] in losses]
+            round_, choices = read.latest_round(tx), read.all_choices(tx)
+            reports, events, facts = read.all_reports(tx), read.all_events(tx), get_meta(tx, "facts") or {}
+            lanes = read.all_lanes(tx)
+    finally:
+        ledger.close()
+    metric = about["metric"]
+    search = [row for row in trials if row["phase"] == "search"]
+    confirm = [row for row in trials if row["phase"] == "confirm" and row["round"] == round_
+               and row["number"] < about["confirm"]["seeds"]]  # fmt: skip
+    return Results(
+        study={key: value for key, value in about.items() if key != "greater_is_better"},
+        greater_is_better=about["greater_is_better"],
+        members=_members(confirm, metric),
+        trials=pd.DataFrame([_search_row(row) for row in search]),
+        curves=_curves(search + confirm, reports, metric),
+        choices=_choices(choices, search, losses),
+        budget=_budget(trials, losses),
+        notes=_notes(events, round_),
+        facts={**facts, **_costs(trials, lanes)},
+    )
+
+
+def _members(rows: list[Row], metric: str) -> pd.DataFrame:
+    """A row per confirmed member, the study's own metric first among the metrics."""
+    members = []
+    for row in rows:
+        if row["results"] is None:
+            continue
+        test, validation = row["results"]["test"], row["results"].get("validation") or {}
+        ordered = {metric: test[metric], **{k: v for k, v in test.items() if k in COLUMNS}}
+        members.append({"loss": row["loss"], "seed": row["number"], "state": row["state"], "reason": row["reason"],
+                        "epochs": row["epoch"], **ordered, f"validation_{metric}": validation.get(metric)})  # fmt: skip
+    columns = ["loss", "seed", "state", "reason", "epochs", metric]
+    return pd.DataFrame(members, columns=None if members else columns).sort_values(["loss", "seed"], ignore_index=True)
+
+
+COLUMNS = ("accuracy", "top5_accuracy", "nll", "ece")  # what every member is measured by, whatever the study's metric
+
+
+def _search_row(row: Row) -> Row:
+    return {
+        "loss": row["loss"], "number": row["number"], "state": row["state"], "score": row["score"],
+        "epochs": row["epoch"], "best_epoch": row["best_epoch"], "member_epochs": row["epoch"] * len(row["seeds"]),
+        "slot_seconds": row["slot_seconds"], "reason": row["reason"], "params": row["parameters"],
+    }  # fmt: skip
+
+
+def _curves(rows: list[Row], reports: list[Row], metric: str) -> pd.DataFrame:
+    by_id = {row["id"]: row for row in rows}
+    points = {}
+    for report in reports:
+        row = by_id.get(report["trial"])
+        for epoch in report["curve"] if row else ():
+            points[row["id"], epoch["epoch"]] = {
+                "phase": row["phase"], "loss": row["loss"], "trial": row["number"], "epoch": epoch["epoch"],
+                "value": _mean(epoch["scores"][metric]), "train_loss": _mean(epoch["train_loss"]),
+            }  # fmt: skip
+    columns = ["phase", "loss", "trial", "epoch", "value", "train_loss"]
+    frame = pd.DataFrame(list(points.values()), columns=columns)
+    return frame.sort_values(["phase", "loss", "trial", "epoch"], ignore_index=True)
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _choices(choices: list[Row], search: list[Row], losses: list[str]) -> pd.DataFrame:
+    by_id = {row["id"]: row for row in search}
+    chosen = {row["loss"]: row for row in choices if row["trial"] in by_id}
+    return pd.DataFrame(
+        [{"loss": loss, "number": by_id[chosen[loss]["trial"]]["number"],
+          "params": by_id[chosen[loss]["trial"]]["parameters"], "best_epoch": chosen[loss]["best_epoch"],
+          "score": chosen[loss]["score"]} for loss in losses if loss in chosen],
+        columns=["loss", "number", "params", "best_epoch", "score"],
+    )  # fmt: skip
+
+
+def _budget(trials: list[Row], losses: list[str]) -> pd.DataFrame:
+    """What each loss was given in each phase; confirms of earlier rounds count."""
+    rows = []
+    for loss in losses:
+        for phase in ("search", "confirm"):
+            own = [row for row in trials if row["loss"] == loss and row["phase"] == phase]
+            states = [row["state"] for row in own]
+            rows.append({
+                "loss": loss, "phase": phase, "asked": len(own), "complete": states.count("complete"),
+                "stopped": states.count("stopped"), "failed": states.count("failed"),
+                "member_epochs": sum(row["epoch"] * len(row["seeds"]) for row in own),
+                "slot_seconds": sum(row["slot_seconds"] for row in own),
+            })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _notes(events: list[Row], round_: int) -> list[str]:
+    notes = []
+    if any(event["kind"] == "seeds" for event in events):
+        notes.append("Seeds were added without a plan after results had been seen: "
+                     "the error rate is no longer guaranteed.")  # fmt: skip
+    if round_:
+        notes.append(f"Trials were added after a confirm: this is confirm number {round_ + 1}, with fresh seeds; "
+                     "the error rate over all of them is no longer guaranteed.")  # fmt: skip
+    cuts = [event["text"] for event in events if event["kind"] == "cut"]
+    return notes + [f"{text[0].upper()}{text[1:]}." for text in cuts[-1:]]
+
+
+def _costs(trials: list[Row], lanes: list[Row]) -> Row:
+    """Slot time in all, and what of it was not training, per ended trial."""
+    alive = sum(lane["seen"] - lane["started"] for lane in lanes)
+    trained = sum(lane["training_seconds"] for lane in lanes)
+    ended = sum(row["state"] != "running" for row in trials)
+    return {
+        "slot_seconds": alive,
+        "slot_seconds_outside_training_per_trial": (alive - trained) / ended if ended else None,
+        "lanes": len(lanes), "devices": sorted({lane["device"] for lane in lanes if lane["device"]}),
+    }  # fmt: skip

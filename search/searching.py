@@ -1,0 +1,156 @@
+"""The search phase: equal numbers of asks per loss, halving within a loss, the cut by hours, the choice."""
+
+from __future__ import annotations
+
+import math
+import time
+from statistics import fmean
+from typing import Any
+
+from sqlalchemy import Connection
+
+from losstune.search.ledger import read, write
+from losstune.search.ledger.database import get_meta, set_meta
+from losstune.search.proposals import Proposals
+from losstune.search.study import Study
+from losstune.trainables.messages import Report
+
+Row = dict[str, Any]
+
+
+class Search:
+    """What the conductor knows of the search phase."""
+
+    def __init__(self, study: Study, greater_is_better: bool, floor: dict[str, float], tx: Connection):
+        self.study, self.sign = study, 1 if greater_is_better else -1
+        self.floor = floor[study.metric]
+        self.asked = dict.fromkeys(study.spaces, 0)
+        self.proposals = {
+            loss: Proposals(study.name, space, study.search.method, greater_is_better, study.search.halving)
+            for loss, space in study.spaces.items()
+        }
+        self.limit: int | None = get_meta(tx, "cut_at")
+        self.spent: float = get_meta(tx, "search_seconds") or 0.0
+        self.seen = time.monotonic()
+        self.chosen = False
+        if self.limit is not None and not self._out_of_time():
+            self.limit = None  # the study was given more hours
+            set_meta(tx, "cut_at", None)
+        self._replay(tx)
+
+    def _replay(self, tx: Connection) -> None:
+        rows = [row for row in read.all_trials(tx, "search") if row["loss"] in self.proposals]
+        for row in sorted(rows, key=lambda row: row["number"]):
+            self.proposals[row["loss"]].restore(row["parameters"])
+            self.asked[row["loss"]] += 1
+        by_id = {row["id"]: row for row in rows}
+        rungs = set(self.study.rungs())
+        for report in read.all_reports(tx):
+            row = by_id.get(report["trial"])
+            if row is not None and report["epoch"] in rungs and report["score"] is not None:
+                self.proposals[row["loss"]].report(row["number"], report["epoch"], report["score"])
+        for row in rows:
+            if row["state"] != "running":
+                self.ended(row, row["state"])
+        chosen = {row["loss"] for row in read.all_choices(tx)}
+        self.chosen = chosen >= set(self.study.spaces) and self._all_asked() and not self._newer_than_choice(tx, rows)
+
+    def _newer_than_choice(self, tx: Connection, rows: list[Row]) -> bool:
+        """Whether trials were added, or run, after the last choice: then it is made again."""
+        counted = {row["loss"]: row["trials"] for row in get_meta(tx, "choice_of") or []}
+        grew = any(counted.get(loss) != n for loss, n in self.asked.items())
+        return grew or any(row["state"] == "running" for row in rows)
+
+    def score_at(self, epoch: dict[str, Any]) -> float | None:
+        """The seed-mean of the study's metric at one epoch of a curve."""
+        values = epoch["scores"][self.study.metric]
+        mean = fmean(values)
+        return None if math.isnan(mean) else mean
+
+    def note_best(self, row: Row, curve: list[dict[str, Any]]) -> None:
+        """Keep the best seed-mean and its epoch: the first one where several are equal."""
+        for epoch in curve:
+            score = self.score_at(epoch)
+            if score is not None and (row["score"] is None or self.sign * score > self.sign * row["score"]):
+                row.update(score=score, best_epoch=epoch["epoch"])
+
+    def decide(self, row: Row, report: Report) -> str:
+        self.note_best(row, report.curve)
+        if report.epoch >= row["epochs"]:
+            return "end"
+        score = self.score_at(report.curve[-1])
+        if report.epoch not in self.study.rungs() or score is None:
+            return "go"
+        return "stop" if self.proposals[row["loss"]].report(row["number"], report.epoch, score) else "go"
+
+    def ended(self, row: Row, state: str) -> None:
+        """Tell the loss's proposals how a trial ended."""
+        score = self.floor if state == "failed" or row["score"] is None else row["score"]
+        self.proposals[row["loss"]].tell(row["number"], state, score)
+
+    def next(self, trials: dict[str, Row]) -> Row | None:
+        """A new trial of the loss that has been asked least, so that all advance in step; None when all are asked."""
+        open_losses = [loss for loss, n in self.asked.items() if n < self._wanted(loss)]
+        if not open_losses or self.limit is not None:
+            return None
+        loss = min(open_losses, key=self.asked.__getitem__)
+        number = self.asked[loss]
+        parameters = self.proposals[loss].ask(number)
+        self.asked[loss] += 1
+        return {
+            "id": f"search-{loss}-{number:04d}", "phase": "search", "round": 0, "loss": loss, "number": number,
+            "parameters": parameters, "configuration": {**self.study.spaces[loss].fixed, **parameters},
+            "seeds": list(range(self.study.search.seeds)), "epochs": self.study.recipe.epochs, "state": "running",
+        }  # fmt: skip
+
+    def _wanted(self, loss: str) -> int:
+        # A loss with nothing to search has one configuration, however often it is asked.
+        return self.study.search.trials if self.study.spaces[loss].searched else 1
+
+    def _all_asked(self) -> bool:
+        return self.limit is not None or all(n >= self._wanted(loss) for loss, n in self.asked.items())
+
+    def cut_if_due(self, tx: Connection, trials: dict[str, Row]) -> list[Row]:
+        """When the hours are up: the trials beyond what every loss has been asked, which are cut."""
+        if self.study.stop.hours is None or self.chosen or self.limit is not None:
+            return []
+        now = time.monotonic()
+        self.spent, self.seen = self.spent + now - self.seen, now
+        set_meta(tx, "search_seconds", self.spent)
+        if not self._out_of_time():
+            return []
+        self.limit = max(1, min(self.asked.values()))
+        set_meta(tx, "cut_at", self.limit)
+        write.add_event(tx, "cut", f"the study's hours were up: {self.limit} configurations of every loss count")
+        return [row for row in trials.values()
+                if row["phase"] == "search" and row["number"] >= self.limit and row["state"] == "running"]  # fmt: skip
+
+    def _out_of_time(self) -> bool:
+        return self.study.stop.hours is not None and self.spent >= self.study.stop.hours * 3600
+
+    def finished(self, trials: dict[str, Row]) -> bool:
+        running = any(row["state"] == "running" for row in trials.values() if row["phase"] == "search")
+        return self._all_asked() and not running
+
+    def choose(self, tx: Connection, trials: dict[str, Row]) -> None:
+        """Commit the best full-length trial of every loss; a new round when an earlier choice changes or grew."""
+        best = {loss: self._best(loss, trials) for loss in self.study.spaces}
+        before = {row["loss"]: row["trial"] for row in read.all_choices(tx)}
+        counted = {row["loss"]: row["trials"] for row in get_meta(tx, "choice_of") or []}
+        grew = any(loss in before and counted.get(loss) != n for loss, n in self.asked.items())
+        round_ = read.latest_round(tx) + (1 if grew else 0)
+        if grew:
+            write.add_event(tx, "trials", "trials were added after a confirm: a new confirm has fresh seeds")
+        for loss, row in best.items():
+            if grew or loss not in before:
+                found = row or {"id": None, "best_epoch": None, "score": None}
+                write.add_choice(tx, round=round_, loss=loss, trial=found["id"], best_epoch=found["best_epoch"],
+                                 score=found["score"])  # fmt: skip
+        set_meta(tx, "choice_of", [{"loss": loss, "trials": n} for loss, n in self.asked.items()])
+        self.chosen = True
+
+    def _best(self, loss: str, trials: dict[str, Row]) -> Row | None:
+        full = [row for row in trials.values()
+                if row["phase"] == "search" and row["loss"] == loss and row["state"] == "complete"
+                and row["score"] is not None and (self.limit is None or row["number"] < self.limit)]  # fmt: skip
+        return max(full, key=lambda row: (self.sign * row["score"], -row["number"]), default=None)

@@ -1,0 +1,123 @@
+"""Where a study stands, from its ledger alone: what is done, running, left, and what it has cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from losstune.search.ledger import read
+from losstune.search.ledger.database import Ledger, get_meta
+from losstune.search.study import Study
+
+
+@dataclass
+class LossStanding:
+    """One loss. Counts are of search trials, and of confirmed members in the latest round."""
+
+    loss: str
+    wanted: int
+    asked: int = 0
+    running: int = 0
+    complete: int = 0
+    stopped: int = 0
+    failed: int = 0
+    cut: int = 0
+    best: float | None = None
+    best_parameters: dict[str, Any] = field(default_factory=dict)
+    confirmed: int = 0
+    confirm_failed: int = 0
+    confirm_running: int = 0
+    confirm_scores: list[float] = field(default_factory=list)
+    slot_seconds: float = 0.0
+    member_epochs: int = 0
+
+    @property
+    def ended(self) -> int:
+        return self.complete + self.stopped + self.failed + self.cut
+
+
+@dataclass
+class Standing:
+    """A study. phase: "search", "confirm" or "done"."""
+
+    phase: str
+    losses: dict[str, LossStanding]
+    seeds: int
+    limit: int | None
+    member_epochs: int
+    slot_seconds: float
+    lanes: list[dict[str, Any]]
+    failures: list[tuple[str, str]]
+    events: list[dict[str, Any]]
+
+    def members_running(self, search_seeds: int) -> int:
+        return sum(row.running * search_seeds + row.confirm_running for row in self.losses.values())
+
+    def outside_training(self) -> float | None:
+        """Slot seconds that were not training, per ended trial: starting, waiting, reporting."""
+        alive = sum(lane["seen"] - lane["started"] for lane in self.lanes)
+        trained = sum(lane["training_seconds"] for lane in self.lanes)
+        ended = sum(row.ended + row.confirmed for row in self.losses.values())
+        return (alive - trained) / ended if ended else None
+
+
+def standing(study: Study, ledger: Ledger, greater_is_better: bool) -> Standing:
+    """Read where the study stands."""
+    with ledger.reading() as tx:
+        rows = read.all_trials(tx)
+        round_, choices = read.latest_round(tx), read.all_choices(tx)
+        limit, counted = get_meta(tx, "cut_at"), get_meta(tx, "choice_of") or []
+        lanes, events = read.all_lanes(tx), read.all_events(tx)
+    losses = {
+        loss: LossStanding(loss, study.search.trials if space.searched else 1) for loss, space in study.spaces.items()
+    }
+    rows = [row for row in rows if row["loss"] in losses]
+    sign = 1 if greater_is_better else -1
+    for row in rows:
+        _count(losses[row["loss"]], row, round_, study, sign)
+    asked = {row["loss"]: row["trials"] for row in counted}
+    chosen = {row["loss"] for row in choices} >= set(losses)
+    same = all(asked.get(loss) == s.asked and (limit is not None or s.asked >= s.wanted) for loss, s in losses.items())
+    phase = "search"
+    if chosen and same and not any(s.running for s in losses.values()):
+        done = all(s.confirmed >= study.confirm.seeds and not s.confirm_running for s in losses.values())
+        phase = "done" if done else "confirm"
+    failures = [(row["id"], row["reason"]) for row in rows if row["state"] == "failed"]
+    return Standing(phase, losses, study.confirm.seeds, limit, sum(s.member_epochs for s in losses.values()),
+                    sum(s.slot_seconds for s in losses.values()), lanes, failures, events)  # fmt: skip
+
+
+def _count(loss: LossStanding, row: dict[str, Any], round_: int, study: Study, sign: int) -> None:
+    loss.slot_seconds += row["slot_seconds"]
+    loss.member_epochs += row["epoch"] * len(row["seeds"])
+    if row["phase"] == "search":
+        loss.asked += 1
+        setattr(loss, row["state"], getattr(loss, row["state"]) + 1)
+        full = row["state"] == "complete" and row["score"] is not None
+        if full and (loss.best is None or sign * row["score"] > sign * loss.best):
+            loss.best, loss.best_parameters = row["score"], row["parameters"]
+    elif row["round"] == round_ and row["number"] < study.confirm.seeds:
+        loss.confirm_running += row["state"] == "running"
+        loss.confirm_failed += row["state"] == "failed"
+        if row["results"] is not None:
+            loss.confirmed += 1
+            loss.confirm_scores.append(row["results"]["test"][study.metric])
+
+
+def time_left(before: Standing, now: Standing, seconds: float) -> float | None:
+    """Seconds left at the pace of the last so many seconds, by what remains to be ended; None when unknown."""
+    done = _ended(now) - _ended(before)
+    left = sum(s.wanted - s.ended + now.seeds - s.confirmed for s in now.losses.values())
+    return left * seconds / done if done > 0 and seconds > 0 else None
+
+
+def _ended(standing_: Standing) -> int:
+    return sum(s.ended + s.confirmed for s in standing_.losses.values())
+
+
+def ledger_path(folder: Path) -> Path:
+    """Where a study's ledger lies in its output folder."""
+    return folder / "ledger" / "ledger.db"
+
+

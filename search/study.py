@@ -1,0 +1,232 @@
+"""The typed study and its validation: what is compared, on what, how it is trained, searched and confirmed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+
+from losstune.search import yaml_file
+from losstune.search.ranges import LossSpace, resolve
+from losstune.spaces import InputError
+from losstune.trainables.architectures import check_architecture
+from losstune.trainables.metrics import METRICS
+from losstune.trainables.metrics import source_of as metric_source
+from losstune.trainables.user_files import read_text, split_reference
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+def _whole(value: Any) -> Any:
+    # pydantic would take true and "3" for numbers, which in a study are slips.
+    if isinstance(value, bool | str):
+        raise ValueError(f"{value!r} is not a number")
+    return value
+
+
+Whole = Annotated[PositiveInt, BeforeValidator(_whole)]
+Positive = Annotated[PositiveFloat, BeforeValidator(_whole), Field(allow_inf_nan=False)]
+
+
+class SplitPart(_Part):
+    """How validation is held out of training, stratified."""
+
+    validation: Annotated[float, BeforeValidator(_whole), Field(gt=0, lt=1)] = 0.15
+    seed: Annotated[int, BeforeValidator(_whole), Field(ge=0)] = 0
+
+
+class RecipePart(_Part):
+    """How to train, apart from the loss."""
+
+    epochs: Whole = 27
+    batch_size: Whole = 64
+    optimizer: Literal["sgd_nesterov"] = "sgd_nesterov"
+    momentum: Annotated[float, BeforeValidator(_whole), Field(ge=0, lt=1)] = 0.9
+    schedule: Literal["cosine"] = "cosine"
+    tune: tuple[Literal["learning_rate", "weight_decay"], ...] = ("learning_rate", "weight_decay")
+    learning_rate: Any = None
+    weight_decay: Any = None
+    augmentation: Literal["none", "crop", "crop_flip"] = "none"
+    class_weights: Literal["none", "balanced"] | tuple[Positive, ...] = "none"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    init: Literal["random"] = "random"
+
+
+class HalvingPart(_Part):
+    """Asynchronous successive halving: the first rung in epochs, and the share 1/factor that goes on."""
+
+    first: Whole = 3
+    factor: Annotated[int, BeforeValidator(_whole), Field(ge=2)] = 3
+
+
+class SearchPart(_Part):
+    method: Literal["tpe", "random"] = "tpe"
+    trials: Whole = 16
+    seeds: Whole = 3
+    halving: HalvingPart | None = HalvingPart()
+
+
+class ConfirmPart(_Part):
+    seeds: Whole = 10
+    train_on: Literal["train", "all"] = "train"
+    alpha: Annotated[float, BeforeValidator(_whole), Field(gt=0, lt=1)] = 0.05
+    rope: Positive | None = None
+
+
+class StopPart(_Part):
+    hours: Positive | None = None
+
+
+class ResourcesPart(_Part):
+    """What one lane takes, and how many lanes and members at most."""
+
+    cpus: Positive = 1
+    gpus: Annotated[float, BeforeValidator(_whole), Field(ge=0)] = 0
+    max_lanes: Whole | None = None
+    members: Whole | None = None
+
+
+class Study(_Part):
+    """One experiment. path and sources are not fields of the file: where it lies, and the user's code it names."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}$")]
+    data: str
+    network: str
+    metric: str = "accuracy"
+    baseline: str | None = None
+    split: SplitPart = SplitPart()
+    losses: tuple[Any, ...] = Field(min_length=1)
+    recipe: RecipePart = RecipePart()
+    search: SearchPart = SearchPart()
+    confirm: ConfirmPart = ConfirmPart()
+    stop: StopPart = StopPart()
+    resources: ResourcesPart = ResourcesPart()
+
+    _spaces: dict[str, LossSpace] = {}
+    _folder: Path = Path()
+    _where: str = ""
+    _sources: dict[str, str] = {}
+
+    @property
+    def spaces(self) -> dict[str, LossSpace]:
+        """What is searched and what is fixed, per loss, in the study's order."""
+        return self._spaces
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the study file, against which relative paths are resolved."""
+        return self._folder
+
+    @property
+    def where(self) -> str:
+        """What errors call the study: the path or name it was loaded by."""
+        return self._where
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """The text of the user's own files, by the field that names them: data, network, metric."""
+        return self._sources
+
+    def rungs(self) -> list[int]:
+        """The epochs at which a search trial reports, the full length last."""
+        rungs, epoch = [], self.search.halving.first if self.search.halving else self.recipe.epochs
+        while epoch < self.recipe.epochs:
+            rungs.append(epoch)
+            epoch *= self.search.halving.factor
+        return [*rungs, self.recipe.epochs]
+
+
+def load_study(path: str | Path, overrides: tuple[str, ...] = ()) -> Study:
+    """Read and validate a study: a path, or the name of a shipped study ("digits").
+
+    overrides: assignments as `--set` takes them, "search.trials=8". Raises InputError with one line: file, field,
+    what is wrong, what is allowed.
+    """
+    file = find_study(str(path))
+    fields = yaml_file.read(file)
+    for assignment in overrides:
+        yaml_file.override(fields, assignment)
+    fields.setdefault("name", file.stem)
+    return make_study(fields, str(path), file.parent)
+
+
+def find_study(name: str) -> Path:
+    """The file of a study given by path or by shipped name."""
+    path = Path(name)
+    if path.is_file():
+        return path
+    shipped = shipped_studies()
+    if name in shipped:
+        return shipped[name]
+    raise InputError(f"{name}: no such study file; allowed: a path, or one of {', '.join(shipped)}")
+
+
+def shipped_studies() -> dict[str, Path]:
+    """The studies that come with losstune, by name."""
+    folder = Path(__file__).resolve().parent.parent / "studies"
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def make_study(fields: dict[str, Any], where: str, folder: Path) -> Study:
+    """A study from its fields; where names them in errors."""
+    try:
+        study = Study.model_validate(fields)
+    except ValidationError as error:
+        raise InputError(f"{where}: {_one_line(error)}") from None
+    study._spaces.update(resolve(study.losses, study.recipe, where))
+    study._folder, study._where = folder.resolve(), where
+    _check(study, where)
+    try:
+        check_architecture(study.network)
+        study._sources.update(_own_files(study))
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+    return study
+
+
+def _own_files(study: Study) -> dict[str, str]:
+    """The text of the user's own files, which is shipped to the workers and part of the study's identity."""
+    texts = {"metric": metric_source(study.metric, study.folder)}
+    for field in ("data", "network"):
+        reference = split_reference(getattr(study, field))
+        texts[field] = read_text(reference[0], study.folder, field) if reference else None
+    return {field: text for field, text in texts.items() if text is not None}
+
+
+def _check(study: Study, where: str) -> None:
+    """What one field alone does not show."""
+    if study.baseline is not None and study.baseline not in study.spaces:
+        raise InputError(f"{where}: baseline: {study.baseline!r} is not a loss of the study; "
+                         f"allowed: {', '.join(study.spaces)}")  # fmt: skip
+    halving = study.search.halving
+    if halving and halving.first > study.recipe.epochs:
+        raise InputError(f"{where}: search.halving.first: {halving.first} is beyond recipe.epochs; "
+                         f"allowed: 1 to {study.recipe.epochs}")  # fmt: skip
+    known = study.metric in METRICS or study.metric.startswith("cost:") or split_reference(study.metric)
+    if not known:
+        raise InputError(f"{where}: metric: unknown metric {study.metric!r}; "
+                         f"allowed: {', '.join(METRICS)}, cost:FILE.csv, or my_metric.py:score")  # fmt: skip
+
+
+def _one_line(error: ValidationError) -> str:
+    """The first problem of a validation: field, what is wrong, what is allowed."""
+    problem = error.errors()[0]
+    field = ".".join(str(part) for part in problem["loc"] if not str(part).startswith(("tuple[", "literal[")))
+    if problem["type"] == "extra_forbidden":
+        parent: Any = Study
+        for part in problem["loc"][:-1]:
+            parent = _model_of(parent, str(part))
+        return f"{field}: unknown key; allowed: {', '.join(parent.model_fields)}"
+    if problem["type"] == "missing":
+        return f"{field}: missing; it has no default"
+    message = problem["msg"].removeprefix("Value error, ").replace("Input should", "should").splitlines()[0]
+    return f"{field}: {problem['input']!r}: {message}"[:300]
+
+
+def _model_of(parent: Any, field: str) -> Any:
+    annotation = parent.model_fields[field].annotation
+    options = getattr(annotation, "__args__", (annotation,))
+    return next(option for option in options if hasattr(option, "model_fields"))

@@ -1,0 +1,87 @@
+"""The winner for use: winner.yaml beside the report, with the confirmed weights it names."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import yaml
+
+from losstune.analysis.results import Results
+from losstune.search.ledger import read
+from losstune.search.ledger.database import Ledger, get_meta
+from losstune.trainables.checkpoint import write_bytes
+
+_USE = """\
+# The loss with the best mean of the study, at its confirmed configuration, and the weights of its first seed: not of
+# the luckiest one, so that what to expect of them is the mean in the table. To use them:
+#
+#     import numpy as np
+#     from losstune import load_model
+#
+#     model = load_model("{path}")
+#     x = np.load("my_images.npy")          # {shape}
+#     logits = model.logits(x)              # (N, {classes})
+#     classes = model.predict(x)            # (N,) whole numbers
+#     names = [model.class_names[k] for k in classes]
+#     probabilities = model.probabilities(x)  # (N, {classes}); None where the loss defines none
+#
+# To train with it in a loop of your own:
+#
+#     from losstune import make_head
+#     head = make_head("{loss}", in_features=..., num_classes={classes}{hyperparameters})
+"""
+
+
+def write_winner(results: Results, folder: Path, ledger: Ledger) -> Path:
+    """Write report/winner.yaml and report/winner.pt, and drop the weights that nothing names any more.
+
+    Of every loss the weights of its first seed that did not fail stay, under weights/.
+    """
+    kept = _first_members(results)
+    means = results.score_matrix().mean()
+    loss = max((name for name in means.index if name in kept), key=means.get, default=None)
+    path = folder / "report" / "winner.yaml"
+    if loss is None:
+        path.unlink(missing_ok=True)
+        return path
+    with ledger.reading() as tx:
+        round_ = read.latest_round(tx)
+        rows = {row["id"]: row for row in read.all_trials(tx, "confirm")}
+        sources, recipe = get_meta(tx, "identity")["sources"], get_meta(tx, "identity")["recipe"]
+    row = rows[f"confirm{round_}-{loss}-{kept[loss]:04d}"]
+    weights = (folder / "weights" / f"{row['id']}.pt").read_bytes()
+    write_bytes(path.with_suffix(".pt"), weights)
+    fields = {
+        "study": results.study["name"], "loss": loss, "configuration": row["configuration"], "epochs": row["epochs"],
+        "full_length": results.study["epochs"], "recipe": recipe, "seed": row["number"],
+        "metric": results.metric, "mean": float(results.members.groupby("loss")[results.metric].mean()[loss]),
+        "network": results.study["network"], "input_shape": results.study["input_shape"],
+        "class_names": results.study["class_names"],
+        "weights": path.with_suffix(".pt").name, "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        "network_source": sources.get("network"),
+    }  # fmt: skip
+    write_bytes(path, (_use(fields, path) + yaml.safe_dump(fields, sort_keys=False, width=120)).encode())
+    _drop_other_weights(folder, {f"confirm{round_}-{name}-{seed:04d}.pt" for name, seed in kept.items()})
+    return path
+
+
+def _first_members(results: Results) -> dict[str, int]:
+    """Per loss the first seed that did not fail."""
+    complete = results.members[results.members["state"] == "complete"]
+    return {loss: int(seed) for loss, seed in complete.groupby("loss")["seed"].min().items()}
+
+
+def _drop_other_weights(folder: Path, keep: set[str]) -> None:
+    for path in (folder / "weights").glob("*.pt"):
+        if path.name not in keep:
+            path.unlink()
+
+
+def _use(fields: dict, path: Path) -> str:
+    own = {k: v for k, v in fields["configuration"].items() if k not in ("learning_rate", "weight_decay")}
+    return _USE.format(
+        path=path.name, shape="(N, " + ", ".join(map(str, fields["input_shape"])) + "), as the data set's",
+        classes=len(fields["class_names"]), loss=fields["loss"],
+        hyperparameters="".join(f", {name}={value!r}" for name, value in own.items()),
+    )  # fmt: skip

@@ -1,0 +1,198 @@
+"""Networks: their sizes against the papers, the cut before the final layer, the user's own, and what is refused."""
+
+import gzip
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from losstune.spaces.errors import InputError
+from losstune.trainables.architectures import ARCHITECTURES, check_architecture
+from losstune.trainables.architectures.networks import build_network, split_final_layer
+
+SHAPES = {"mlp": (64,), "small_cnn": (1, 28, 28), "all_cnn_c": (3, 32, 32), "wrn_16_8": (3, 32, 32)}
+GOOD = "from torch import nn\ndef build(shape, k):\n    return nn.Sequential(nn.Linear(shape[0], 7), nn.Linear(7, k))\n"
+
+
+def parameters(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def test_listing_needs_no_torch():
+    code = "import sys; import losstune.trainables.architectures as a; print(*a.ARCHITECTURES, 'torch' in sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.split() == [*ARCHITECTURES, "False"]
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_from_inputs_to_logits_over_penultimate_features(name):
+    torch.manual_seed(0)
+    network = build_network(name, SHAPES[name], 10, None)
+    x = torch.rand(3, *SHAPES[name])
+    network.eval()
+    logits = network(x)
+    final = [m for m in network.modules() if isinstance(m, nn.Linear)][-1]
+    backbone, features = split_final_layer(network, 10, SHAPES[name])
+    assert logits.shape == (3, 10) and backbone(x).shape == (3, features) and features == final.in_features
+    torch.testing.assert_close(final(backbone(x)), logits)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_weights_follow_the_seed(name):
+    def weights(seed):
+        torch.manual_seed(seed)
+        return torch.cat([p.flatten() for p in build_network(name, SHAPES[name], 10).parameters()])
+
+    assert torch.equal(weights(1), weights(1)) and not torch.equal(weights(1), weights(2))
+
+
+def test_all_cnn_c_has_the_papers_parameters():
+    # Springenberg Table 1: six 3x3 convolutions before pooling at full padding, one without, two 1x1; 1.37M weights.
+    weights = 9 * (3 * 96 + 96 * 96 * 2 + 96 * 192 + 192 * 192 * 3) + 192 * 192 + 192 * 10
+    batch_norm, bias = 2 * (3 * 96 + 5 * 192), 10
+    assert weights == 1_368_480
+    assert parameters(build_network("all_cnn_c", (3, 32, 32), 10)) == weights + batch_norm + bias
+
+
+def test_all_cnn_c_pools_6x6_before_the_last_layer():
+    network = build_network("all_cnn_c", (3, 32, 32), 10)
+    sizes = []
+    pool = next(m for m in network.modules() if isinstance(m, nn.AdaptiveAvgPool2d))
+    pool.register_forward_pre_hook(lambda _, inputs: sizes.append(tuple(inputs[0].shape)))
+    network.eval()(torch.zeros(1, 3, 32, 32))
+    assert sizes == [(1, 192, 6, 6)]
+
+
+@pytest.mark.parametrize(("classes", "millions"), [(10, 10.96), (100, 11.01)])
+def test_wrn_16_8_has_the_papers_parameters(classes, millions):
+    # Zagoruyko and Komodakis Table 4: 11.0M
+    assert parameters(build_network("wrn_16_8", (3, 32, 32), classes)) / 1e6 == pytest.approx(millions, abs=0.005)
+
+
+def test_wrn_16_8_is_he_initialized_and_decays_norms():
+    torch.manual_seed(0)
+    network = build_network("wrn_16_8", (3, 32, 32), 10)
+    wide = [m for m in network.modules() if isinstance(m, nn.Conv2d) and m.weight.shape[:2] == (512, 512)][0]
+    assert wide.weight.std().item() == pytest.approx((2 / (9 * 512)) ** 0.5, rel=0.01)
+    assert {name for name, entry in ARCHITECTURES.items() if entry.decay_norm} == {"wrn_16_8"}
+
+
+def test_mlp_is_readable_layer_by_layer():
+    layers = list(build_network("mlp", (1, 8, 8), 10))
+    assert [type(m) for m in layers] == [nn.Flatten, nn.Linear, nn.ReLU, nn.Linear, nn.ReLU, nn.Linear]
+    assert [(m.in_features, m.out_features) for m in layers[1::2]] == [(64, 128), (128, 64), (64, 10)]
+
+
+@pytest.mark.parametrize("name", ["small_cnn", "all_cnn_c", "wrn_16_8"])
+def test_smallest_images_pass_and_smaller_ones_are_refused(name):
+    size = ARCHITECTURES[name].min_size
+    assert build_network(name, (2, size, size), 3).eval()(torch.zeros(2, 2, size, size)).shape == (2, 3)
+    with pytest.raises(InputError, match=f"network: {name} cannot take images of 40 x 4; allowed: at least {size} x"):
+        check_architecture(name, (3, 40, 4))
+    with pytest.raises(InputError, match=f"network: {name} needs images .*shape .64,.; allowed: mlp"):
+        build_network(name, (64,), 10)
+
+
+def test_unknown_network_lists_what_exists():
+    with pytest.raises(InputError, match="unknown network 'resnet'; allowed: mlp, small_cnn, all_cnn_c, wrn_16_8, or"):
+        build_network("resnet", (64,), 10)
+
+
+def test_the_users_network():
+    network = build_network("nets/my_net.py:build", (5,), 3, GOOD)
+    backbone, features = split_final_layer(network, 3)
+    assert features == 7 and backbone(torch.zeros(4, 5)).shape == (4, 7)
+    assert not [name for name in sys.modules if "my_net" in name]
+
+
+def test_a_linear_model_is_a_network():
+    source = "from torch import nn\nbuild = lambda shape, k: nn.Linear(shape[0], k)\n"
+    backbone, features = split_final_layer(build_network("n.py:build", (5,), 3, source), 3)
+    assert isinstance(backbone, nn.Identity) and features == 5
+
+
+def test_checking_leaves_modes_and_random_state_alone():
+    source = GOOD.replace("nn.Linear(7, k))", "nn.Dropout(), nn.BatchNorm1d(7).eval(), nn.Linear(7, k))")
+    torch.manual_seed(0)
+    network = build_network("n.py:build", (5,), 3, source)
+    after = torch.rand(1)
+    torch.manual_seed(0)
+    nn.Linear(5, 7), nn.Linear(7, 3)
+    assert torch.equal(after, torch.rand(1))
+    assert [m.training for m in network] == [True, True, False, True] and network.training
+    assert not network[-1]._forward_hooks
+
+
+def module(body: str) -> str:
+    return f"""
+import torch
+from torch import nn
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(5, 7), nn.Linear(7, 3)
+    def forward(self, x):
+        {body}
+def build(shape, k):
+    return Net()
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("def build(:", r"n.py does not run: SyntaxError: .*\(line 1\)"),
+        ("import nothing_like_this", r"n.py does not run: ModuleNotFoundError: No module .*\(line 1\)"),
+        ("def make(s, k): pass", "n.py defines no function build; found: make"),
+        ("def build(s, k):\n    return 1 / 0", r"n.py:build raised ZeroDivisionError: division by zero \(line 2\)"),
+        ("def build(s): pass", "n.py:build raised TypeError: "),
+        ("def build(s, k): return 3", "n.py:build returned int; allowed: a torch.nn.Module"),
+        (GOOD.replace("(7, k)", "(7, 4)"), "its final layer must be an nn.Linear with 3 outputs"),
+        (module("return self.b(self.a(x[:, None]))[:, 0]"), r"features of shape \(2, 1, 7\)"),
+        (module("return self.b(self.a(x)).softmax(1)"), "what it returns is not the output of its final layer"),
+        (module("return self.a(x)[:, :3]"), "its final layer is used 0 times"),
+        (module("return self.b(x)"), r"a batch of shape \(2, 5\) does not pass: RuntimeError: .*\(line 9\)"),
+    ],
+)
+def test_bad_users_networks(source, message):
+    with pytest.raises(InputError, match=message) as error:
+        build_network("n.py:build", (5,), 3, source)
+    assert str(error.value).startswith("network: ") and "\n" not in str(error.value)
+
+
+def test_splitting_checks_features_when_it_knows_the_inputs():
+    with pytest.raises(InputError, match="network: .*its final layer must be an nn.Linear with 10 outputs"):
+        split_final_layer(nn.Sequential(nn.Flatten(), nn.Linear(5, 3)), 10)
+    with pytest.raises(InputError, match=r"features of shape \(2, 4, 5\)"):
+        split_final_layer(nn.Linear(5, 3), 3, (4, 5))
+
+
+FASHION = Path(__file__).parents[3] / "shared" / "data" / "fashion-mnist"
+
+
+@pytest.mark.skipif(not FASHION.is_dir(), reason=f"the real Fashion-MNIST is not at {FASHION}")
+def test_small_cnn_learns_fashion_mnist():
+    def read(file, header, count, *shape):
+        with gzip.open(FASHION / file) as raw:
+            data = np.frombuffer(raw.read(header + count * math.prod(shape)), np.uint8, offset=header)
+        return torch.from_numpy(data.reshape(-1, *shape).copy())
+
+    x, y = read("train-images-idx3-ubyte.gz", 16, 12800, 1, 28, 28), read("train-labels-idx1-ubyte.gz", 8, 12800)
+    x_test, y_test = read("t10k-images-idx3-ubyte.gz", 16, 2000, 1, 28, 28), read("t10k-labels-idx1-ubyte.gz", 8, 2000)
+    torch.manual_seed(0)
+    network = build_network("small_cnn", (1, 28, 28), 10).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(network.parameters(), 0.1, momentum=0.9, nesterov=True)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 200)
+    for rows in torch.randperm(12800).repeat(2).split(128):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(network((x[rows] - 73.0) / 90), y[rows].long()).backward()
+        optimizer.step()
+        schedule.step()
+    with torch.no_grad():
+        predicted = network.eval()((x_test - 73.0) / 90).argmax(1)
+    assert (predicted == y_test).float().mean() > 0.78
