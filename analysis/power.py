@@ -10,7 +10,9 @@ POWER = 0.8
 MOST_SEEDS = 100_000
 
 
-def seeds_to_decide(effect, spread, level, tested: int, paired: bool = True) -> tuple[list, list]:
+def seeds_to_decide(
+    effect, spread, level, tested: int, paired: bool = True
+) -> tuple[list[int | None], list[int | None]]:
     """Total seeds per loss with which each of m pairs would be decided, as a range (low, high).
 
     effect: |mean difference| / sd, shape (m,); spread: one standard error of the difference in the same unit (paired:
@@ -23,8 +25,12 @@ def seeds_to_decide(effect, spread, level, tested: int, paired: bool = True) -> 
     The range is a rough guide: the effect is an estimate, and the family's critical value is held where it is now.
     """
     effect, spread, level = (np.asarray(value, dtype=float) for value in (effect, spread, level))
-    needed = [_seeds_needed(effect + side * spread, level, paired) for side in (1, -1)]
-    return tuple([None if n > MOST_SEEDS else max(int(n), tested + 1) for n in side] for side in needed)
+    low, high = (_seeds_needed(effect + side * spread, level, paired) for side in (1, -1))
+    return _bounded(low, tested), _bounded(high, tested)
+
+
+def _bounded(needed: np.ndarray, tested: int) -> list[int | None]:
+    return [None if n > MOST_SEEDS else max(int(n), tested + 1) for n in needed]
 
 
 def _seeds_needed(effect: np.ndarray, level: np.ndarray, paired: bool) -> np.ndarray:

@@ -92,10 +92,7 @@ def report_tables(results: Results, verdict: dict) -> list[Table]:
 def results_table(results: Results, frame: pd.DataFrame) -> Table:
     """Mean, difference to the best, both rules: the main table."""
     metric = results.metric
-    rows = [[row["loss"], mean_and_error(row["mean"], row["standard_error"], metric), str(row["n_seeds"]),
-             *_difference(row, "", metric, best=place == 0), "yes" if row["in_best_set"] else "",
-             "bold" if row["paper_rule"] else "", str(row["failed"] or "")]
-            for place, row in enumerate(frame.to_dict("records"))]  # fmt: skip
+    rows = [_result_row(results, row, best=place == 0) for place, row in enumerate(frame.to_dict("records"))]
     columns = ["loss", f"test {head(metric)}", "seeds", f"to the best{_unit(metric)}", "interval", "p", "best set",
                "paper rule", "failed"]  # fmt: skip
     if not frame["failed"].any():
@@ -103,6 +100,13 @@ def results_table(results: Results, frame: pd.DataFrame) -> Table:
     caption = f"Test {metric_name(metric)} of each loss at its chosen configuration: mean ± standard error over seeds. "
     caption += "Differences: positive is better. " * (results.direction() < 0) + "Bold: in the best set."
     return Table("results", caption, columns, rows, _best(frame), frozenset({0, 6, 7}))
+
+
+def _result_row(results: Results, row: dict, best: bool) -> list[str]:
+    score = mean_and_error(row["mean"], row["standard_error"], results.metric)
+    return [row["loss"], score if row["loss"] in results.confirmed() else "not confirmed", str(row["n_seeds"]),
+            *_difference(row, "", results.metric, best), "yes" if row["in_best_set"] else "",
+            "bold" if row["paper_rule"] else "", str(row["failed"] or "")]  # fmt: skip
 
 
 def baseline_table(results: Results, frame: pd.DataFrame) -> Table | None:

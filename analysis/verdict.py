@@ -27,11 +27,11 @@ def make_verdict(results: Results) -> dict[str, Any]:
     alpha, rope = confirm.get("alpha", 0.05), confirm.get("rope")
     scores = results.score_matrix()
     reason = _too_few(scores)
-    comparison = None if reason else analyse(scores, alpha, rope)
+    comparison = analyse(scores, alpha, rope) if reason is None else None
     verdict = {
         "study": results.study["name"], "metric": results.metric, "greater_is_better": results.greater_is_better,
         "alpha": alpha, "rope": rope, "conditional_on": CONDITIONAL_ON,
-        **(_nothing(reason) if comparison is None else _findings(results, comparison)),
+        **(_nothing(reason or "") if comparison is None else _findings(results, comparison)),
         **_failures(results), "budget_audit": audit_budget(results.budget), "notes": list(results.notes),
     }  # fmt: skip
     if comparison is not None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from losstune.search.ledger.database import Ledger
-from losstune.search.plan import Plan, class_weights, decay_norm
+from losstune.search.plan import Plan
 from losstune.spaces import InputError
 
 # What Ray and Tune would print or write beside what losstune itself does.
@@ -43,6 +43,9 @@ class Running:
         ray.init(address=self.address, include_dashboard=False if self.address is None else None, log_to_driver=False,
                  logging_level=logging.ERROR, namespace=f"losstune-{os.getpid()}")  # fmt: skip
         try:
+            from losstune.search.job import make_job  # torch, while Ray's own processes come up
+
+            self._job = make_job(self.plan, self.folder)
             self.slots = _slots(self.plan, ray.cluster_resources())
             self._conductor = self._start_conductor()
             self._thread = threading.Thread(target=self._fit, daemon=True)
@@ -78,7 +81,7 @@ class Running:
 
         plan = self.plan
         self._test = ray.put(plan.test)
-        scorer = self._scorer()
+        scorer = self._job.scorer
         floor = {name: scorer.floor(plan.train.y, split)
                  for name, split in (("validation", plan.validation), ("test", plan.test))}  # fmt: skip
 
@@ -93,28 +96,6 @@ class Running:
             self.ledger.path, self.ledger.generation, plan.study, floor, plan.metric.greater_is_better, [self._test]
         )
         return conductor
-
-    def _scorer(self) -> Any:
-        from losstune.trainables.scoring import Scorer
-
-        return Scorer(self.plan.metric, self.plan.num_classes)
-
-    def _job(self) -> Any:
-        from losstune.trainables.lane import Job
-        from losstune.trainables.recipe import Recipe
-        from losstune.trainables.trainer import Network
-
-        study, plan = self.plan.study, self.plan
-        network = Network(study.network, plan.input_shape, plan.num_classes, decay_norm(study),
-                          study.sources.get("network"))  # fmt: skip
-        device = "cuda" if study.resources.gpus else "cpu"
-        precision = study.recipe.precision
-        if precision == "auto":
-            precision = "bfloat16" if device == "cuda" else "float32"
-        recipe = Recipe(study.recipe.epochs, study.recipe.batch_size, study.recipe.momentum, study.recipe.augmentation,
-                        class_weights(plan), precision)  # fmt: skip
-        return Job(study.name, network, recipe, self._scorer(), str(self.folder), device, study.resources.members,
-                   study.confirm.train_on == "all")  # fmt: skip
 
     def _fit(self) -> None:
         try:
@@ -134,7 +115,7 @@ class Running:
 
         plan, resources = self.plan, self.plan.study.resources
         self._data = ray.put((plan.train, plan.validation))
-        lane = tune.with_parameters(tune_trainable(), conductor=self._conductor, data=[self._data], job=self._job())
+        lane = tune.with_parameters(tune_trainable(), conductor=self._conductor, data=[self._data], job=self._job)
         slot = {"cpu": resources.cpus, **({"gpu": resources.gpus} if resources.gpus else {})}
         storage = self._local_files.enter_context(
             tempfile.TemporaryDirectory(prefix="losstune-", ignore_cleanup_errors=True)

@@ -27,12 +27,17 @@ WATCH_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended. new: whether there was anything to do. interrupted: stopped by the user, resumable."""
+    """How a run ended.
+
+    new: whether there was anything to do. interrupted: stopped by the user, resumable. projection_behind: what MLflow
+    does not have yet, as a sentence, if so.
+    """
 
     folder: Path
     standing: Standing
     new: bool
     interrupted: bool = False
+    projection_behind: str | None = None
 
     @property
     def report(self) -> Path:
@@ -86,7 +91,8 @@ def _go_on(plan: Plan, ledger: Ledger, folder: Path, address: str | None, watch:
         if now.phase == "done":
             report(folder, ledger)
             projection.finish()
-    return Outcome(folder, now, new=True, interrupted=interrupted or now.phase != "done")
+        behind = projection.behind
+    return Outcome(folder, now, True, interrupted or now.phase != "done", behind)
 
 
 def _train(plan: Plan, ledger: Ledger, folder: Path, address: str | None, watch: Watch) -> bool:
@@ -200,6 +206,7 @@ def _record(plan: Plan, ledger: Ledger) -> None:
         current = identity(plan)
         set_meta(tx, "identity", {**current, "losses": {**known, **current["losses"]}})
         set_meta(tx, "study", now)
+        set_meta(tx, "fields", {"fields": plan.study.fields, "folder": str(plan.study.folder)})
         set_meta(tx, "facts", {**(get_meta(tx, "facts") or {}), **_facts(plan)})
         write.add_event(tx, "run", f"run on {platform.node()}")
 

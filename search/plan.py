@@ -13,7 +13,7 @@ from losstune.spaces import InputError
 from losstune.trainables.architectures import ARCHITECTURES, check_architecture
 from losstune.trainables.datasets import DATASETS, Split, load_dataset, locate
 from losstune.trainables.datasets.splitting import hold_out
-from losstune.trainables.metrics import Metric, resolve_metric
+from losstune.trainables.metrics import METRICS, Metric, resolve_metric
 
 
 @dataclass(frozen=True)
@@ -96,10 +96,9 @@ def check_sizes(study: Study, sizes: Sizes) -> None:
 
 def check_metric_defined(study: Study) -> None:
     """A metric of probabilities cannot rank losses that define none."""
-    from losstune.trainables.losses import LOSSES
-    from losstune.trainables.metrics import METRICS
-
     if study.metric in METRICS and METRICS[study.metric].needs == "probabilities":
+        from losstune.trainables.losses import LOSSES  # torch, which this check seldom needs
+
         without = [loss for loss in study.spaces if LOSSES[loss].probabilities is None]
         if without:
             raise InputError(f"{study.where}: metric: {study.metric} is not defined for {', '.join(without)}; "

@@ -108,6 +108,7 @@ class Study(_Part):
     _spaces: dict[str, LossSpace] = {}
     _folder: Path = Path()
     _where: str = ""
+    _fields: dict[str, Any] = {}
     _sources: dict[str, str] = {}
 
     @property
@@ -124,6 +125,11 @@ class Study(_Part):
     def where(self) -> str:
         """What errors call the study: the path or name it was loaded by."""
         return self._where
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The study as it was written, from which make_study makes it again."""
+        return self._fields
 
     @property
     def sources(self) -> dict[str, str]:
@@ -178,6 +184,7 @@ def make_study(fields: dict[str, Any], where: str, folder: Path) -> Study:
         raise InputError(f"{where}: {_one_line(error)}") from None
     study._spaces.update(resolve(study.losses, study.recipe, where))
     study._folder, study._where = folder.resolve(), where
+    study._fields.update(fields)
     _check(study, where)
     try:
         check_architecture(study.network)

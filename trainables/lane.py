@@ -42,6 +42,12 @@ class Job:
     width: int | None = None
     confirm_on_all: bool = False
 
+    def stack(self, train: Split, validation: Split, normalization: Normalization) -> Stack:
+        """An empty stack for this job on the given data."""
+        inputs = partial(Inputs, normalization=normalization, device=self.device)
+        return Stack(self.study, self.network, self.recipe, inputs(train), inputs(validation), self.scorer.followed,
+                     self.device, self.width)  # fmt: skip
+
 
 @dataclass
 class _Held:
@@ -66,10 +72,7 @@ class Lane:
         self.stack, self.phase = self._stack(train), "search"
 
     def _stack(self, train: Split) -> Stack:
-        job = self.job
-        inputs = partial(Inputs, normalization=self.normalization, device=job.device)
-        return Stack(job.study, job.network, job.recipe, inputs(train), inputs(self.validation), job.scorer.followed,
-                     job.device, job.width)  # fmt: skip
+        return self.job.stack(train, self.validation, self.normalization)
 
     def turn(self) -> bool:
         """Train until there is news, report it, follow the orders. False when there is nothing left to do."""

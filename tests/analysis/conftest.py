@@ -84,7 +84,7 @@ def _budget(loss, trials, members):
     return [search, confirm]
 
 
-def make_results(losses=None, seeds=10, trials=16, epochs=27, seed=0, rope=0.002, baseline="softmax"):
+def synthetic_results(losses=None, seeds=10, trials=16, epochs=27, seed=0, rope=0.002, baseline="softmax"):
     """Results as the digits study would give them; losses: name -> mean accuracy."""
     losses, rng = losses or LOSSES, np.random.default_rng(seed)
     effects = rng.normal(0, 0.003, seeds)
@@ -114,5 +114,11 @@ def make_results(losses=None, seeds=10, trials=16, epochs=27, seed=0, rope=0.002
 
 
 @pytest.fixture(scope="session")
+def make_results():
+    """The function itself: a test module cannot import this file by name where other folders have a conftest too."""
+    return synthetic_results
+
+
+@pytest.fixture(scope="session")
 def results():
-    return make_results()
+    return synthetic_results()

@@ -1,0 +1,35 @@
+# make run    environment if there is none, then the default study
+# make test   environment and test extras if need be, then the tests
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STUDY  ?= studies/digits.yaml
+
+.PHONY: run test benchmark clean
+
+run: $(VENV)/.installed
+	$(BIN)/losstune run $(STUDY)
+
+test: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/python -m pytest
+
+benchmark: $(VENV)/.installed
+	$(BIN)/python benchmarks/default_study.py
+
+# constraints.txt pins every version, torch and torchvision as the pair that belongs together: whatever other torch
+# pip is offered, it installs these. For CPU-only wheels set PIP_EXTRA_INDEX_URL as the README says.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "losstune needs Python 3.11 or newer; name one: make PYTHON=python3.12" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info src/*.egg-info

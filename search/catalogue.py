@@ -1,0 +1,72 @@
+"""What exists: losses with their spaces, data sets, networks, studies, as tables on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from losstune.spaces import SHARED, SPACES, Hyperparameter
+
+
+def losses(console: Console) -> None:
+    """Every loss with its hyperparameters: default, searched range, legal values, meaning and source."""
+    for name, space in SPACES.items():
+        console.print(f"[bold]{name}[/]  {space.summary} ({space.source})")
+        _hyperparameters(console, space.hyperparameters)
+    console.print("[bold]all losses[/]  tuned for every loss alike; the defaults are those of each loss's own source")
+    _hyperparameters(console, SHARED)
+
+
+def _hyperparameters(console: Console, declared: Mapping[str, Hyperparameter]) -> None:
+    for name, p in declared.items():
+        default = f"{p.default:.3g}" if isinstance(p.default, float) else str(p.default)
+        line = f"    {name} = {default}; searched {p.describe()}; legal {p.bounds()}"
+        console.print(Text(line.replace("searched fixed", "not searched")))
+        console.print(Text(f"        {p.meaning} ({p.source})", style="dim"))
+
+
+def datasets(console: Console) -> None:
+    """Every data set, and the forms of one's own."""
+    from losstune.trainables.datasets import DATASETS
+
+    table = _table("data", "what", "size", "source")
+    for name, source in DATASETS.items():
+        sizes = source.sizes
+        size = f"{sizes.n_train:,} + {sizes.n_test:,}, {sizes.num_classes} classes" if sizes else ""
+        table.add_row(f"[bold]{name}[/]", source.summary, size, f"{source.source}; {source.licence}", end_section=True)
+    table.add_row("[bold]npz:PATH[/]", "your own arrays: x_train, y_train, x_test, y_test", "", "images or features")
+    table.add_row("[bold]my_data.py:load[/]", "your own function that returns those arrays", "", "shipped to workers")
+    console.print(table)
+    console.print("Those that are not embedded lie under the folder that LOSSTUNE_DATA names.", style="dim")
+
+
+def architectures(console: Console) -> None:
+    """Every network, and the form of one's own."""
+    from losstune.trainables.architectures import ARCHITECTURES
+
+    table = _table("network", "what", "inputs", "source")
+    for name, architecture in ARCHITECTURES.items():
+        table.add_row(f"[bold]{name}[/]", architecture.summary, architecture.input, architecture.source)
+    table.add_row("[bold]my_net.py:build[/]", "your own build(input_shape, num_classes) -> nn.Module; its final "
+                  "layer is an nn.Linear", "any", "shipped to workers")  # fmt: skip
+    console.print(table)
+
+
+def studies(console: Console) -> None:
+    """Every shipped study, by the first line of its file."""
+    from losstune.search.study import shipped_studies
+
+    table = _table("study", "what")
+    for name, path in shipped_studies().items():
+        table.add_row(f"[bold]{name}[/]", path.read_text(encoding="utf-8").splitlines()[0].lstrip("# "))
+    console.print(table)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for index, name in enumerate(columns):
+        table.add_column(name, no_wrap=index == 0, overflow="fold")
+    return table

@@ -1,0 +1,263 @@
+"""`losstune ...`: the command line. Commands import what they need when they run, so that help is instant."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from losstune.spaces import InputError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+                  help="Which loss should I train with, at which hyperparameters, and is the difference real?")  # fmt: skip
+console = Console(highlight=False, soft_wrap=True)
+
+StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="A study file, or the name of a shipped study.")]
+Out = Annotated[Path, typer.Option("--out", help="Where studies write what they find.")]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a field of the study.")]
+DataRoot = Annotated[Path | None, typer.Option("--data-root", help="The folder of data sets; default: LOSSTUNE_DATA.")]
+
+
+@app.command()
+def run(
+    study: StudyName, set_: Set = None, out: Out = Path("runs"), data_root: DataRoot = None,
+    address: Annotated[str | None, typer.Option(help="A Ray cluster's address; default: this machine.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Confirm with so many seeds; adds the missing ones.")] = None,
+    trials: Annotated[int | None, typer.Option(help="Configurations per loss; adds the missing ones.")] = None,
+    hours: Annotated[float | None, typer.Option(help="Cut the search of every loss equally after so long.")] = None,
+) -> None:  # fmt: skip
+    """Run a study, or go on with it: search, confirm, report.
+
+    Example: losstune run digits --set losses=[softmax,sigmoid] --seeds 20
+    """
+    from losstune.search.phases import run_study
+    from losstune.search.progress import Progress
+
+    _use_data_root(data_root)
+    loaded = _load(study, set_, seeds, trials, hours)
+    with Progress(loaded) as progress:
+        outcome = run_study(loaded, out, address, progress)
+    if outcome.interrupted:
+        console.print(f"interrupted; the same command goes on: losstune run {study}")
+    else:
+        _say_verdict(outcome.folder, done_before=not outcome.new)
+    for loss in outcome.standing.losses.values():
+        if loss.confirm_failed:
+            console.print(f"{loss.loss}: {loss.confirm_failed} of {loss.confirmed} confirmed members failed")
+    if outcome.projection_behind:
+        console.print(outcome.projection_behind)
+    raise typer.Exit(outcome.status)
+
+
+@app.command()
+def new(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="FILE.npz, FILE.py:FUNCTION or a known data set.")],
+    network: Annotated[str | None, typer.Option(help="A network's name, or FILE.py:FUNCTION.")] = None,
+    data_root: DataRoot = None,
+) -> None:
+    """Write a commented study file for your own data.
+
+    Example: losstune new my_data.npz --network small_cnn
+    """
+    from losstune.search.new import new_study
+
+    _use_data_root(data_root)
+    path = new_study(data, network)
+    console.print(f"wrote {path}; look at it, then: losstune run {path}")
+
+
+@app.command()
+def check(
+    study: StudyName, set_: Set = None, data_root: DataRoot = None,
+    measure: Annotated[bool, typer.Option("--measure", help="Train for a moment and reckon time and memory.")] = False,
+) -> None:  # fmt: skip
+    """Validate a study and show its plan, without running it.
+
+    Example: losstune check digits --measure
+    """
+    from losstune.search.measure import measured, plan_lines
+    from losstune.search.plan import check_metric_defined, make_plan, quick_sizes
+
+    _use_data_root(data_root)
+    loaded = _load(study, set_)
+    lines = plan_lines(loaded, quick_sizes(loaded))
+    check_metric_defined(loaded)
+    for line in lines + (measured(make_plan(loaded)) if measure else []):
+        console.print(line)
+
+
+@app.command()
+def status(
+    study: Annotated[str | None, typer.Argument(metavar="[STUDY]", help="A study; default: all under --out.")] = None,
+    out: Out = Path("runs"),
+) -> None:
+    """Show what is done, running and left, its cost, and the current ranking.
+
+    Example: losstune status digits
+    """
+    from losstune.search.status import show_status
+
+    show_status(study, out, console)
+
+
+@app.command()
+def report(study: StudyName, out: Out = Path("runs")) -> None:
+    """Rebuild tables, figures and page from what is recorded.
+
+    Example: losstune report digits
+    """
+    from losstune.search.ledger.database import Ledger
+    from losstune.search.ledger.lock import RunLock
+    from losstune.search.phases import report as write
+    from losstune.search.standing import ledger_path
+
+    folder = _folder(study, out)
+    Ledger.open(ledger_path(folder)).close()
+    lock = RunLock(folder / "ledger")
+    ledger = Ledger.create_or_open(ledger_path(folder))
+    try:
+        write(folder, ledger)
+    finally:
+        ledger.close()
+        lock.release()
+    _say_verdict(folder)
+
+
+@app.command()
+def compare(
+    scores: Annotated[Path, typer.Argument(metavar="SCORES.csv", help="A column per loss, a row per seed.")],
+    alpha: Annotated[float, typer.Option(help="The chance of a false separation that is accepted.")] = 0.05,
+    baseline: Annotated[str | None, typer.Option(help="The loss that gains are measured against.")] = None,
+    lower_is_better: Annotated[bool, typer.Option("--lower-is-better", help="Such as errors or NLL.")] = False,
+) -> None:
+    """Say what the evidence allows, of results from anywhere.
+
+    Example: losstune compare scores.csv --baseline softmax
+    """
+    from losstune.search.compare import show_comparison
+
+    show_comparison(scores, alpha, baseline, lower_is_better, console)
+
+
+@app.command()
+def ui(
+    study: Annotated[str | None, typer.Argument(metavar="[STUDY]", help="A study; default: all under --out.")] = None,
+    out: Out = Path("runs"),
+    port: Annotated[int, typer.Option(help="The port on 127.0.0.1.")] = 5000,
+) -> None:
+    """Open the MLflow UI over the studies' store, on 127.0.0.1.
+
+    Example: losstune ui digits --port 5001
+    """
+    from losstune.search.tracking import ui_command
+
+    folder = _folder(study, out) if study else out.resolve() / "any"
+    console.print(f"MLflow UI on http://127.0.0.1:{port}; Ctrl-C ends it")
+    raise typer.Exit(subprocess.call(ui_command(folder, port)))
+
+
+@app.command()
+def sync(study: StudyName, out: Out = Path("runs")) -> None:
+    """Rebuild the MLflow projection from the ledger.
+
+    Example: losstune sync digits
+    """
+    from losstune.search.tracking import sync as project
+
+    result = project(_folder(study, out))
+    console.print(f"{result.where}: {result.created} runs created, {result.updated} updated, "
+                  f"{result.unchanged} as they were")  # fmt: skip
+
+
+@app.command()
+def losses() -> None:
+    """List the losses with their hyperparameters, ranges and sources.
+
+    Example: losstune losses
+    """
+    from losstune.search import catalogue
+
+    catalogue.losses(console)
+
+
+@app.command()
+def datasets() -> None:
+    """List the data sets, and how to use your own.
+
+    Example: losstune datasets
+    """
+    from losstune.search import catalogue
+
+    catalogue.datasets(Console(highlight=False))
+
+
+@app.command()
+def architectures() -> None:
+    """List the networks, and how to use your own.
+
+    Example: losstune architectures
+    """
+    from losstune.search import catalogue
+
+    catalogue.architectures(Console(highlight=False))
+
+
+@app.command()
+def studies() -> None:
+    """List the shipped studies.
+
+    Example: losstune studies
+    """
+    from losstune.search import catalogue
+
+    catalogue.studies(Console(highlight=False))
+
+
+def _load(study: str, set_: list[str] | None, seeds: int | None = None, trials: int | None = None,
+          hours: float | None = None):  # fmt: skip
+    from losstune.search.study import load_study
+
+    shortcuts = {"confirm.seeds": seeds, "search.trials": trials, "stop.hours": hours}
+    given = tuple(f"{key}={value}" for key, value in shortcuts.items() if value is not None)
+    return load_study(study, (*(set_ or ()), *given))
+
+
+def _folder(study: str, out: Path) -> Path:
+    """The output folder of a study given by path or name; the study file need not be there any more."""
+    from losstune.search.study import load_study
+
+    if (out / study / "ledger").is_dir():
+        return (out / study).resolve()
+    return (out / load_study(study).name).resolve()
+
+
+def _use_data_root(data_root: Path | None) -> None:
+    if data_root is not None:
+        os.environ["LOSSTUNE_DATA"] = str(data_root)
+
+
+def _say_verdict(folder: Path, done_before: bool = False) -> None:
+    import json
+
+    verdict = json.loads((folder / "report" / "verdict.json").read_text(encoding="utf-8"))
+    if done_before:
+        console.print("done: nothing is left to do")
+    console.print(verdict["headline"])
+    console.print(f"report: {folder / 'report' / 'report.html'}")
+
+
+def main() -> None:
+    """The entry point: errors of the user's in one line and status 2, Ctrl-C as 130."""
+    try:
+        app()
+    except InputError as error:
+        print(f"losstune: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("losstune: interrupted; the same command goes on", file=sys.stderr)
+        sys.exit(130)

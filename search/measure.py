@@ -1,0 +1,105 @@
+"""`losstune check`: what a study will do, and with --measure how long, how much disk and how much memory."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from losstune.search.plan import Plan, Sizes
+from losstune.search.study import Study
+
+PROBE_SECONDS = 20.0  # of training; with imports the whole probe stays under a minute
+PROBE_EXAMPLES = 2048  # a large data set is probed on so many, and scaled
+
+
+def member_epochs(study: Study) -> tuple[int, int]:
+    """Member-epochs expected in search, where halving lets 1/factor of a rung go on, and at most in confirm."""
+    search = 0.0
+    for space in study.spaces.values():
+        trials, before = (study.search.trials if space.searched else 1), 0
+        going = float(trials)
+        for rung in study.rungs():
+            search += max(1.0, going) * (rung - before) * study.search.seeds
+            going, before = going / (study.search.halving.factor if study.search.halving else 1), rung
+    return round(search), len(study.spaces) * study.confirm.seeds * study.recipe.epochs
+
+
+def plan_lines(study: Study, sizes: Sizes) -> list[str]:
+    """What a study will do, a line each."""
+    search, confirm = member_epochs(study)
+    searched = sum(study.search.trials if space.searched else 1 for space in study.spaces.values())
+    rungs = ", ".join(map(str, study.rungs()))
+    shape = " x ".join(map(str, sizes.input_shape))
+    return [
+        f"{study.name}: {len(study.spaces)} losses on {study.data} with {study.network}, by {study.metric}",
+        f"data      {sizes.n_train:,} to train, {sizes.n_validation:,} to validate, {sizes.n_test:,} to test; "
+        f"{sizes.num_classes} classes; {shape}",
+        f"search    {searched} configurations ({study.search.trials} per loss) x {study.search.seeds} seeds, "
+        f"rungs at {rungs} epochs: about {search:,} member-epochs",
+        f"confirm   {len(study.spaces)} losses x {study.confirm.seeds} fresh seeds: at most {confirm:,} member-epochs",
+        f"slots     {study.resources.cpus:g} CPUs, {study.resources.gpus:g} GPUs each; this machine has "
+        f"{os.cpu_count()} CPUs",
+    ]  # fmt: skip
+
+
+def measured(plan: Plan) -> list[str]:
+    """Train for a moment here, alone on one slot, and reckon hours, disk and memory."""
+    import psutil
+
+    seconds, stack = _probe(plan)
+    study, sizes = plan.study, plan
+    search, confirm = member_epochs(study)
+    gpus = bool(study.resources.gpus)
+    slots = 1 if gpus else max(1, int((os.cpu_count() or 1) // study.resources.cpus))
+    slots = min(slots, study.resources.max_lanes or slots)
+    hours = seconds * (search + confirm) / slots / 3600
+    memory = psutil.Process().memory_info().rss
+    logits = (len(sizes.validation) + len(sizes.test)) * plan.num_classes * 4
+    members = len(study.spaces) * study.confirm.seeds
+    disk = members * (logits + stack.layout.width * 4) + slots * stack.width * stack.layout.width * 8
+    return [
+        f"measured  {seconds:.3g} s per member-epoch, {stack.width} members at a time",
+        f"time      about {hours:.2g} h on {slots} {'slot' if slots == 1 else 'slots'}, plus half a minute to start",
+        f"disk      at most {disk / 1e6:.0f} MB",
+        f"memory    about {(slots * memory + 0.7e9) / 1e9:.1f} GB",
+    ]  # fmt: skip
+
+
+def _probe(plan: Plan) -> tuple[float, Any]:
+    """Seconds per member-epoch of the full training set, with the stack filled by the losses' defaults."""
+    import torch
+
+    from losstune.search.job import make_job
+    from losstune.trainables.inputs import Normalization
+
+    study = plan.study
+    torch.set_num_threads(max(1, int(study.resources.cpus)))
+    used = np.arange(min(len(plan.train), max(PROBE_EXAMPLES, study.recipe.batch_size)))
+    train, validation = plan.train.take(used), plan.validation.take(used[: len(plan.validation)])
+    stack = make_job(plan, Path()).stack(train, validation, Normalization(plan.train.x))
+    _fill(stack, study)
+    stack.train_epoch()
+    epochs, started = 0, time.perf_counter()
+    while epochs < 3 or time.perf_counter() - started < 2:
+        stack.train_epoch()
+        epochs += 1
+        if time.perf_counter() - started > PROBE_SECONDS:
+            break
+    members = sum(map(len, stack.members.values()))
+    return (time.perf_counter() - started) / epochs / members * len(plan.train) / len(train), stack
+
+
+def _fill(stack: Any, study: Study) -> None:
+    from losstune.trainables.trial import Trial
+
+    number = 0
+    while stack.free > 0:
+        loss = list(study.spaces)[number % len(study.spaces)]
+        configuration = {**study.spaces[loss].fixed, **study.spaces[loss].default()}
+        rates = configuration.pop("learning_rate"), configuration.pop("weight_decay")
+        stack.join(Trial(f"probe-{number}", loss, configuration, *rates, "search", (number,), study.recipe.epochs))
+        number += 1

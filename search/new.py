@@ -1,0 +1,80 @@
+"""`losstune new`: a commented study file for one's own data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from losstune.search.plan import data_root
+from losstune.spaces import SPACES, InputError
+from losstune.trainables.architectures import ARCHITECTURES, check_architecture
+from losstune.trainables.datasets import DATASETS, load_dataset
+from losstune.trainables.user_files import split_reference
+
+_TEMPLATE = """\
+# Which loss for {what}? Run it with:
+#
+#   losstune check {file}           what it will do; --measure says how long it takes
+#   losstune run {file}             again continues where it stopped
+
+data: {data}
+network: {network}              # {networks}, or my_net.py:build
+metric: {metric}             # or balanced_accuracy, macro_f1, auroc, cost:costs.csv, my_metric.py:score
+baseline: softmax           # what the gains are measured against
+
+split: {{validation: 0.15, seed: 0}}      # held out of the training data; tuning sees nothing else
+
+losses: [{losses}]
+
+recipe:
+  epochs: 27                # full length
+  batch_size: {batch_size}
+  augmentation: {augmentation}      # none, crop or crop_flip, for images
+  class_weights: none       # or balanced, or a list with one weight per class
+  tune: [learning_rate, weight_decay]
+
+search:
+  trials: 16                # configurations per loss
+  seeds: 3                  # each trained with so many seeds
+  halving: {{first: 3, factor: 3}}        # at 3 and 9 epochs the best third of a loss goes on
+
+confirm:
+  seeds: 10                 # fresh ones, the same for every loss; only these meet the test set
+"""
+
+
+def new_study(data: str, network: str | None) -> Path:
+    """Write NAME.yaml in the current directory for a data set: an .npz file, my_data.py:load, or a known name.
+
+    Raises InputError when the data cannot be used, the network does not fit or the file exists.
+    """
+    spec = data
+    if data.endswith(".npz") and not data.startswith("npz:"):
+        spec = f"npz:{data}"
+    elif data not in DATASETS and not split_reference(data) and not data.startswith("npz:"):
+        raise InputError(f"{data}: not data that a study can be made for; "
+                         f"allowed: FILE.npz, FILE.py:FUNCTION, {', '.join(DATASETS)}")  # fmt: skip
+    dataset = load_dataset(spec, data_root(), Path.cwd())
+    images = len(dataset.input_shape) == 3
+    network = network or ("small_cnn" if images and min(dataset.input_shape[1:]) >= 16 else "mlp")
+    check_architecture(network, dataset.input_shape)
+    path = Path(f"{_stem(spec)}.yaml")
+    if path.exists():
+        raise InputError(f"{path}: exists already; allowed: a name that is free (move it away first)")
+    counts = f"{len(dataset.train):,} + {len(dataset.test):,} examples, {dataset.num_classes} classes"
+    path.write_text(_TEMPLATE.format(
+        what=f"{spec} ({counts})", file=path, data=spec, network=network, networks=", ".join(ARCHITECTURES),
+        metric="accuracy", losses=_wrapped(list(SPACES)), batch_size=128 if len(dataset.train) > 20_000 else 64,
+        augmentation="none",
+    ), encoding="utf-8")  # fmt: skip
+    return path
+
+
+def _stem(spec: str) -> str:
+    name = spec.removeprefix("npz:")
+    reference = split_reference(name)
+    return Path(reference[0] if reference else name).stem
+
+
+def _wrapped(names: list[str]) -> str:
+    half = (len(names) + 1) // 2
+    return ", ".join(names[:half]) + ",\n         " + ", ".join(names[half:])

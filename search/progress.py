@@ -1,0 +1,111 @@
+"""The standing of a study on a terminal: the live table while it runs, the same table for `status`, plain lines."""
+
+from __future__ import annotations
+
+import sys
+import time
+from statistics import fmean
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from losstune.search.standing import LossStanding, Standing, time_left
+from losstune.search.study import Study
+
+LINE_SECONDS = 10.0  # between plain lines where there is no terminal
+PACE_SECONDS = 20.0  # over which the time left is reckoned
+
+
+def table_of(study: Study, now: Standing, left: float | None = None) -> Group:
+    """The standing as a table: a row per loss, then slots, cost and time left."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("loss", no_wrap=True)
+    for name in ("trials", "running", "stopped", "failed", "best", "confirmed", "test"):
+        table.add_column(name, justify="right", no_wrap=True)
+    leader = _leader(study, now)
+    for row in now.losses.values():
+        table.add_row(*_cells(row, now), style="bold green" if row.loss == leader else None)
+    return Group(table, Text(summary(study, now, left), style="dim"))
+
+
+def _cells(row: LossStanding, now: Standing) -> list[str]:
+    def count(n: int) -> str:
+        return str(n) if n else "·"
+
+    best = "·" if row.best is None else f"{row.best:.4f}"
+    test = f"{fmean(row.confirm_scores):.4f}" if row.confirm_scores else "·"
+    running = row.running + row.confirm_running
+    return [row.loss, f"{row.ended}/{row.wanted}", count(running), count(row.stopped),
+            count(row.failed + row.confirm_failed), best, f"{row.confirmed}/{now.seeds}", test]  # fmt: skip
+
+
+def _leader(study: Study, now: Standing) -> str | None:
+    """The loss with the best score on validation so far; none where a tie or a lower-is-better metric clouds it."""
+    known = {row.loss: row.best for row in now.losses.values() if row.best is not None}
+    if not known or study.metric in ("nll", "ece") or study.metric.startswith("cost:"):
+        return None
+    best = max(known.values())
+    leaders = [loss for loss, value in known.items() if value == best]
+    return leaders[0] if len(leaders) == 1 else None
+
+
+def summary(study: Study, now: Standing, left: float | None) -> str:
+    """One line: phase, counts, slots, cost, time left."""
+    rows = now.losses.values()
+    wanted = sum(row.wanted for row in rows)
+    ended, confirmed = sum(row.ended for row in rows), sum(row.confirmed for row in rows)
+    parts = [now.phase, f"{ended}/{wanted} trials", f"{confirmed}/{now.seeds * len(now.losses)} confirmed"]
+    if now.phase != "done":
+        live = {lane["slot"] for lane in now.lanes if time.time() - lane["seen"] < 60}
+        parts.append(f"{len(live)} {'slot' if len(live) == 1 else 'slots'} in use, "
+                     f"{now.members_running(study.search.seeds)} members")  # fmt: skip
+    parts.append(f"{now.slot_seconds / 3600:.2f} slot-hours" if now.slot_seconds > 3600
+                 else f"{now.slot_seconds:.0f} slot-seconds")  # fmt: skip
+    if left is not None and now.phase != "done":
+        parts.append(f"about {duration(left)} left")
+    return f"{study.metric}: " + ", ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: "40 s", "3 min", "2.5 h"."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+class Progress:
+    """Shows the standing as a study runs: a live table on a terminal, plain lines elsewhere."""
+
+    def __init__(self, study: Study, console: Console | None = None):
+        self.study, self.console = study, console or Console(file=sys.stderr)
+        self.live = Live(console=self.console, auto_refresh=False) if self.console.is_terminal else None
+        self.history: list[tuple[float, Standing]] = []
+        self.last_line, self.reported = 0.0, 0
+
+    def __enter__(self) -> Progress:
+        if self.live:
+            self.live.start()
+            self.live.update(Text(f"{self.study.name}: starting Ray and the lanes ...", style="dim"), refresh=True)
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        if self.live:
+            self.live.stop()
+
+    def __call__(self, now: Standing) -> None:
+        """Show the standing; each new failure is said once."""
+        clock = time.monotonic()
+        self.history = [(t, s) for t, s in self.history if clock - t < PACE_SECONDS] + [(clock, now)]
+        start, before = self.history[0]
+        left = time_left(before, now, clock - start)
+        for trial, reason in now.failures[self.reported :]:
+            self.console.print(f"{trial} failed: {reason}", style="yellow", highlight=False, soft_wrap=True)
+        self.reported = len(now.failures)
+        if self.live:
+            self.live.update(table_of(self.study, now, left), refresh=True)
+        elif clock - self.last_line >= LINE_SECONDS or now.phase == "done":
+            self.last_line = clock
+            self.console.print(summary(self.study, now, left), highlight=False, soft_wrap=True)

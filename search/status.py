@@ -1,0 +1,54 @@
+"""`losstune status`: where studies stand, from their ledgers; a study's file need not be there any more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from losstune.search.ledger.database import Ledger, get_meta
+from losstune.search.progress import summary, table_of
+from losstune.search.standing import ledger_path, standing
+from losstune.search.study import Study, make_study
+from losstune.search.tracking import problem
+from losstune.spaces import InputError
+
+
+def show_status(study: str | None, out: Path, console: Console) -> None:
+    """Print the table of one study, or a line for each study under out."""
+    if study is None:
+        folders = sorted(path.parent.parent for path in out.glob("*/ledger/ledger.db"))
+        if not folders:
+            raise InputError(f"{out}: no study has been run there; allowed: the --out of a run")
+        for folder in folders:
+            loaded, greater, ledger = _recorded(folder)
+            console.print(f"[bold]{folder.name}[/]  {summary(loaded, standing(loaded, ledger, greater), None)}")
+            ledger.close()
+        return
+    folder = out / (study if (out / study).is_dir() else Path(study).stem)
+    loaded, greater, ledger = _recorded(folder)
+    now = standing(loaded, ledger, greater)
+    ledger.close()
+    console.print(table_of(loaded, now), soft_wrap=True)
+    for trial, reason in now.failures[-10:]:
+        console.print(f"{trial} failed: {reason}", style="yellow")
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    console.print(f"{size / 1e6:.1f} MB under {folder}")
+    trouble = problem(folder)
+    if trouble:
+        console.print(trouble, style="yellow")
+    if (folder / "report" / "report.html").is_file():
+        console.print(f"report: {folder / 'report' / 'report.html'}")
+
+
+def _recorded(folder: Path) -> tuple[Study, bool, Ledger]:
+    """The study as its ledger holds it."""
+    ledger = Ledger.open(ledger_path(folder))
+    with ledger.reading() as tx:
+        written: dict[str, Any] | None = get_meta(tx, "fields")
+        about = get_meta(tx, "study")
+    if written is None:
+        raise InputError(f"{folder}: its ledger holds no study yet")
+    study = make_study(written["fields"], str(folder), Path(written["folder"]))
+    return study, about["greater_is_better"], ledger
