@@ -78,8 +78,8 @@ def _probe(plan: Plan) -> tuple[float, Any]:
 
     study = plan.study
     torch.set_num_threads(max(1, int(study.resources.cpus)))
-    used = np.arange(min(len(plan.train), max(PROBE_EXAMPLES, study.recipe.batch_size)))
-    train, validation = plan.train.take(used), plan.validation.take(used[: len(plan.validation)])
+    share = min(1.0, max(PROBE_EXAMPLES, study.recipe.batch_size) / len(plan.train))
+    train, validation = (part.take(np.arange(max(1, round(share * len(part))))) for part in (plan.train, plan.validation))
     stack = make_job(plan, Path()).stack(train, validation, Normalization(plan.train.x))
     _fill(stack, study)
     stack.train_epoch()

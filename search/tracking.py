@@ -1,7 +1,247 @@
+"""The projection of a study's ledger into MLflow, in a process of its own: MLflow may be down, slow or wiped.
+
+`python -m losstune.search.tracking FOLDER` projects until its standard input ends, which it does when the study's
+process dies; a line on it asks for a last pass.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from losstune.spaces import InputError
+
+PAUSE, LONGEST_PAUSE = 2.0, 30.0  # seconds between passes, and between tries to reach a store that is down
+SHARE = 4  # a pass that takes t seconds is followed by SHARE * t of rest: long studies stay cheap to follow
+
+
 class Projection:
-    behind = None
-    def __init__(self,*a): pass
-    def __enter__(self): return self
-    def __exit__(self,*a): pass
-    def finish(self): pass
-def problem(folder): return None
+    """Projects a study while it runs. Nothing that happens to it reaches the study.
+
+    patience: the most seconds that `finish` waits; the end of an interrupted study waits at most 5 s.
+    """
+
+    def __init__(self, folder: Path, study_name: str, patience: float = 60.0):
+        self.folder, self.study_name, self.patience = folder, study_name, patience
+        self._process: subprocess.Popen | None = None
+        self._asked, self._caught_up = False, False
+
+    def __enter__(self) -> Projection:
+        _state_path(self.folder).unlink(missing_ok=True)
+        command = [sys.executable, "-m", "losstune.search.tracking", str(self.folder)]
+        with contextlib.suppress(OSError):
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+                                             stderr=subprocess.DEVNULL)  # fmt: skip
+        return self
+
+    def finish(self) -> None:
+        """Have all that the ledger and the report hold projected, and wait for it."""
+        self._end(self.patience)
+
+    @property
+    def behind(self) -> str | None:
+        """What MLflow lacks, in a line that says what to do about it; None when all is there or being written."""
+        if self._caught_up:
+            return None
+        found = problem(self.folder)
+        if found is None and self._asked:
+            found = "MLflow does not have all of this study yet"
+        return found and f"{found}; `losstune sync {self.study_name}` catches up"
+
+    def _end(self, seconds: float) -> None:
+        if self._process is None or self._asked:
+            return
+        self._asked = True
+        with contextlib.suppress(OSError):
+            self._process.stdin.write(b"finish\n")
+            self._process.stdin.flush()
+        try:
+            self._caught_up = self._process.wait(seconds) == 0
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def __exit__(self, *_: Any) -> None:
+        self._end(min(self.patience, 5.0))
+        if self._process is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+
+
+@dataclass(frozen=True)
+class SyncResult:
+    """What `sync` did. Counts are of runs. where: the store and the experiment."""
+
+    created: int
+    updated: int
+    unchanged: int
+    where: str
+
+
+def sync(folder: Path) -> SyncResult:
+    """Make MLflow show what the ledger of a study holds. InputError when there is no ledger or no MLflow."""
+    from losstune.search.mlflow_store import Unreachable, without_password
+    from losstune.search.tracked_runs import picture
+
+    wanted, store = picture(folder), _store(folder)
+    with _alone(folder, wait=False) as alone:
+        if not alone:
+            raise InputError(f"{folder}: this study is running and projects itself; allowed: sync when it has ended")
+        try:
+            counts = store.project(wanted)
+        except Unreachable as error:
+            _write_state(folder, str(error), len(wanted.runs))
+            raise InputError(f"{error}; allowed: MLFLOW_TRACKING_URI of a store that answers") from None
+    _write_state(folder, None, 0)
+    where = f"{without_password(store.uri)}, experiment {wanted.study}"
+    return SyncResult(counts.created, counts.updated, counts.unchanged, where)
+
+
+def tracking_uri(folder: Path) -> str:
+    """Where a study is projected to: the environment's MLFLOW_TRACKING_URI, else mlflow.db beside its folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder.resolve().parent / 'mlflow.db'}"
+
+
+def ui_command(folder: Path, port: int) -> list[str]:
+    """The command that serves MLflow's UI over the store of a study, on 127.0.0.1 alone.
+
+    InputError when the store is a server, which has a UI of its own.
+    """
+    from losstune.search.mlflow_store import without_password
+
+    uri = tracking_uri(folder)
+    if uri.startswith(("http://", "https://")):
+        raise InputError(f"MLFLOW_TRACKING_URI: {without_password(uri)} is a server; allowed: open it in a browser")
+    # MLflow would start further processes for jobs of language models, and send statistics of use.
+    quiet = ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false", "MLFLOW_DISABLE_TELEMETRY=true"]
+    return ["env", *quiet, sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri,
+            "--default-artifact-root", _artifacts(folder).as_uri(), "--no-serve-artifacts", "--host", "127.0.0.1",
+            "--port", str(port), "--workers", "1", "--uvicorn-opts", "--log-level warning"]  # fmt: skip
+
+
+def problem(folder: Path) -> str | None:
+    """That MLflow is down, since when, and how many runs it lacks; None when all is well or nothing is known."""
+    try:
+        state = json.loads(_state_path(folder).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if state["reachable"]:
+        return None
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(state["since"]))
+    return f"MLflow cannot be written since {since}, {state['behind']} runs behind: {state['error']}"
+
+
+def _state_path(folder: Path) -> Path:
+    return folder / "ledger" / "mlflow.json"
+
+
+def _write_state(folder: Path, error: str | None, behind: int) -> None:
+    """Note how the projection is doing; since: when it became so, in seconds since 1970."""
+    path = _state_path(folder)
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        before = {}
+    same = before.get("reachable") == (error is None)
+    state = {"reachable": error is None, "error": error, "since": before["since"] if same else time.time(),
+             "behind": behind}  # fmt: skip
+    if state == before:
+        return
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(state), encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _artifacts(folder: Path) -> Path:
+    return folder.resolve().parent / "mlartifacts"
+
+
+def _store(folder: Path) -> Any:
+    from losstune.search.mlflow_store import Store
+
+    own = "MLFLOW_TRACKING_URI" not in os.environ or not os.environ["MLFLOW_TRACKING_URI"]
+    return Store(tracking_uri(folder), _artifacts(folder) if own else None)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path, wait: bool) -> Iterator[bool]:
+    """Hold the study's projection, so that no two processes create the same run; False when another holds it."""
+    with open(folder / "ledger" / "mlflow.lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+def _follow(parent: int, asked: threading.Event) -> None:
+    """Set asked when the study's process asks for the last pass; end this process when that one has died."""
+    while os.getppid() == parent:
+        ready, _, _ = select.select([0], [], [], 1.0)
+        if ready and not os.read(0, 64):
+            break
+        if ready:
+            asked.set()
+    os._exit(1)
+
+
+def _project_on(folder: Path, asked: threading.Event) -> bool:
+    """Pass after pass until asked for the last one; whether that one left nothing behind."""
+    store, pause = _store(folder), PAUSE
+    while True:
+        last, began = asked.is_set(), time.monotonic()
+        if last:
+            store.forget()
+        done = _pass(folder, store)
+        if last:
+            return done or _pass(folder, store)
+        took = time.monotonic() - began
+        pause = max(PAUSE, SHARE * took) if done else min(LONGEST_PAUSE, 2 * pause)
+        asked.wait(pause)
+
+
+def _pass(folder: Path, store: Any) -> bool:
+    from losstune.search.tracked_runs import picture
+
+    error, behind = None, 0
+    try:
+        wanted = picture(folder)
+        behind = len(wanted.runs)
+        try:
+            store.project(wanted)
+        finally:
+            behind = store.behind(wanted)
+    except Exception as problem_:  # whatever it is, the study goes on and `status` shows it
+        error = " ".join(str(problem_).split()) or type(problem_).__name__
+        store.forget()
+    with contextlib.suppress(OSError):
+        _write_state(folder, error, behind)
+    return error is None
+
+
+def main(folder: Path) -> int:
+    """Follow a study until its process ends; the exit status is 0 when MLflow has all of it."""
+    # Ctrl-C reaches every process of the terminal; what it means is the study's process's to decide.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.nice(10)
+    asked = threading.Event()
+    threading.Thread(target=_follow, args=(os.getppid(), asked), daemon=True).start()
+    with _alone(folder, wait=True):
+        return 0 if _project_on(folder, asked) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

@@ -1,0 +1,240 @@
+"""Making an MLflow store show a picture of a study: what is there is discovered, what is missing is written."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import getpass
+import hashlib
+import logging
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from losstune.search.tracked_runs import Picture, Run
+
+PAGE = 1000
+METRICS = 800  # per call, of the 1000 entities that MLflow takes, so that parameters and tags always fit
+LONGEST = {"param": 6000, "tag": 5000}
+ID, LEDGER, WRITTEN, REPORT = "losstune.id", "losstune.ledger", "losstune.written", "losstune.report"
+PARENT = "mlflow.parentRunId"
+
+
+class Unreachable(Exception):
+    """The store cannot be read or written now. The message is one line and holds no password."""
+
+
+@dataclass
+class Found:
+    """A run in the store. written: the digest of the content that is all there, None after a crash half-way."""
+
+    run_id: str
+    written: str | None
+    status: str
+    end: int | None
+    tags: dict[str, str] = field(default_factory=dict)
+    params: set[str] = field(default_factory=set)
+    points: frozenset = frozenset()  # those that this process wrote
+
+    def shows(self, run: Run, parent: str | None) -> bool:
+        same = self.written == run.digest() and self.status == run.status and self.tags.get(PARENT) == parent
+        return same and (run.end is None or self.end == run.end)
+
+
+@dataclass
+class Counts:
+    created: int = 0
+    updated: int = 0
+    unchanged: int = 0
+
+
+class Store:
+    """One study's experiment in an MLflow store. Methods raise Unreachable."""
+
+    def __init__(self, uri: str, artifacts: Path | None):
+        self.uri, self.artifacts = uri, artifacts
+        self.found: dict[str, Found] = {}
+        self.experiment: str | None = None
+        self.experiment_tags: dict[str, str] = {}
+        self._client: Any = None
+        self._shown: dict[str, Run] = {}
+
+    def behind(self, picture: Picture) -> int:
+        """How many runs are not, or not as they should be, in the store, as far as this process knows."""
+        return sum(self._shown.get(run.id) != run for run in picture.runs)
+
+    def forget(self) -> None:
+        """Have the next projection discover what the store holds."""
+        self.found, self.experiment, self._shown = {}, None, {}
+
+    def project(self, picture: Picture) -> Counts:
+        """Write what the store lacks of a picture, and nothing else."""
+        with _translated(self.uri):
+            if self.experiment is None:
+                self._discover(picture)
+            counts = Counts()
+            for run in picture.runs:
+                if self._shown.get(run.id) == run:
+                    counts.unchanged += 1
+                    continue
+                outcome = self._show(run, picture)
+                setattr(counts, outcome, getattr(counts, outcome) + 1)
+                self._shown[run.id] = run
+            self._tag_experiment(picture.tags)
+            return counts
+
+    def _discover(self, picture: Picture) -> None:
+        self._client = self._client or _connect(self.uri, self.artifacts)
+        self._join(picture.study)
+        found: dict[str, list[Any]] = {}
+        token = None
+        while True:
+            page = self._client.search_runs(
+                [self.experiment], f"tags.`{LEDGER}` = '{picture.ledger}'", max_results=PAGE, page_token=token,
+            )  # fmt: skip
+            for run in page:
+                found.setdefault(run.data.tags.get(ID, ""), []).append(run)
+            token = page.token
+            if not token:
+                break
+        self.found = {id_: self._keep_one(runs) for id_, runs in found.items()}
+
+    def _join(self, name: str) -> None:
+        """The experiment of a study: made, joined, or taken out of the bin."""
+        from mlflow.exceptions import MlflowException
+
+        experiment = self._client.get_experiment_by_name(name)
+        if experiment is None:
+            place = (self.artifacts / name).as_uri() if self.artifacts else None
+            with contextlib.suppress(MlflowException):  # another process was first
+                self._client.create_experiment(name, artifact_location=place)
+            experiment = self._client.get_experiment_by_name(name)
+        elif experiment.lifecycle_stage == "deleted":
+            self._client.restore_experiment(experiment.experiment_id)
+        self.experiment, self.experiment_tags = experiment.experiment_id, dict(experiment.tags)
+
+    def _keep_one(self, runs: list[Any]) -> Found:
+        """A call that MLflow answered too late may have made a run twice: one stays, the emptier ones go."""
+        first, *others = sorted(runs, key=lambda run: (WRITTEN not in run.data.tags, run.info.run_id))
+        for run in others:
+            self._client.delete_run(run.info.run_id)
+        tags = first.data.tags
+        return Found(first.info.run_id, tags.get(WRITTEN), first.info.status, first.info.end_time, tags,
+                     set(first.data.params))  # fmt: skip
+
+    def _show(self, run: Run, picture: Picture) -> str:
+        parent = self.found[run.parent].run_id if run.parent else None
+        found, outcome = self.found.get(run.id), "updated"
+        report = _digest(picture.report) if run.id == "report" and picture.report else None
+        if found is None:
+            found, outcome = self._create(run, parent, picture.ledger), "created"
+        elif found.shows(run, parent) and (report is None or found.tags.get(REPORT) == report):
+            return "unchanged"
+        self._write(found, run, parent)
+        if report is not None and found.tags.get(REPORT) != report:
+            self._client.log_artifacts(found.run_id, str(picture.report))
+            self._client.set_tag(found.run_id, REPORT, report)
+            found.tags[REPORT] = report
+        return outcome
+
+    def _create(self, run: Run, parent: str | None, ledger: str) -> Found:
+        # The identity is written in the call that makes the run: a crash right after it leaves no stranger.
+        tags = {**run.born, **run.tags, ID: run.id, LEDGER: ledger, "mlflow.user": _user()}
+        if parent is not None:
+            tags[PARENT] = parent
+        tags = {key: _short(value, "tag") for key, value in tags.items()}
+        made = self._client.create_run(self.experiment, run.start, tags, run.name)
+        self.found[run.id] = Found(made.info.run_id, None, made.info.status, made.info.end_time, tags)
+        return self.found[run.id]
+
+    def _write(self, found: Found, run: Run, parent: str | None) -> None:
+        """Points, then parameters and tags, the digest last: it vouches for all that was written before it."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        tags = {key: _short(value, "tag") for key, value in run.tags.items()} | {WRITTEN: run.digest()}
+        if parent is not None:
+            tags[PARENT] = parent
+        tags = {key: value for key, value in tags.items() if found.tags.get(key) != value}
+        params = {key: _short(value, "param") for key, value in run.params.items() if key not in found.params}
+        metrics = [Metric(*point) for point in run.points if point not in found.points]
+        while len(metrics) > METRICS:
+            self._client.log_batch(found.run_id, metrics=metrics[:METRICS])
+            metrics = metrics[METRICS:]
+        written = [RunTag(*pair) for pair in sorted(tags.items(), key=lambda pair: pair[0] == WRITTEN)]
+        self._client.log_batch(found.run_id, metrics, [Param(*pair) for pair in params.items()], written)
+        if found.status != run.status or (run.end is not None and found.end != run.end):
+            self._end(found, run)
+        found.written, found.points = run.digest(), frozenset(run.points)
+        found.tags |= tags
+        found.params |= set(params)
+
+    def _end(self, found: Found, run: Run) -> None:
+        if run.end is None:
+            self._client.update_run(found.run_id, status=run.status)
+        else:
+            self._client.set_terminated(found.run_id, run.status, run.end)
+        found.status, found.end = run.status, run.end
+
+    def _tag_experiment(self, tags: dict[str, str]) -> None:
+        for key, value in tags.items():
+            value = _short(value, "tag")
+            if self.experiment_tags.get(key) != value:
+                self._client.set_experiment_tag(self.experiment, key, value)
+                self.experiment_tags[key] = value
+
+
+def _connect(uri: str, artifacts: Path | None) -> Any:
+    """A client whose store exists and answers."""
+    # MLflow's own patience is minutes long; here the next pass is the next try.
+    for name, value in {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+                        "MLFLOW_DISABLE_TELEMETRY": "true"}.items():  # fmt: skip
+        os.environ.setdefault(name, value)
+    from mlflow import MlflowClient
+
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    if not uri.startswith("sqlite:///") or artifacts is None:
+        return MlflowClient(uri)
+    artifacts.parent.mkdir(parents=True, exist_ok=True)
+    # Two studies that begin at once must not both create the tables.
+    with open(artifacts.parent / "mlflow.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        client = MlflowClient(uri)
+        client.search_experiments(max_results=1)
+    return client
+
+
+@contextlib.contextmanager
+def _translated(uri: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # from the client as from below it: MLflow's, requests', SQLAlchemy's, the system's
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise Unreachable(f"MLflow at {without_password(uri)}: {without_password(text)[:300]}") from error
+
+
+def without_password(text: str) -> str:
+    return re.sub(r"//[^/@\s]*@", "//", text)
+
+
+def _digest(folder: Path) -> str:
+    """Of the names and contents of a folder's files."""
+    total = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        total.update(str(path.relative_to(folder)).encode() + hashlib.sha256(path.read_bytes()).digest())
+    return total.hexdigest()[:16]
+
+
+def _short(value: str, what: str) -> str:
+    longest = LONGEST[what]
+    return value if len(value) <= longest else f"{value[: longest - 1]}…"
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container without a name for its user
+        return "unknown"
