@@ -11,10 +11,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from losstune.spaces import InputError
+from losstune.spaces import InputError, StudyStopped
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
-                  help="Which loss should I train with, at which hyperparameters, and is the difference real?")  # fmt: skip
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    help="Which loss should I train with, at which hyperparameters, and is the difference real?",
+)  # fmt: skip
 console = Console(highlight=False, soft_wrap=True)
 
 StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="A study file, or the name of a shipped study.")]
@@ -258,6 +260,9 @@ def main() -> None:
     except InputError as error:
         print(f"losstune: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
+    except StudyStopped as error:
+        print(f"losstune: the study stopped: {error}; what is recorded is safe", file=sys.stderr)
+        sys.exit(3)
     except KeyboardInterrupt:
         print("losstune: interrupted; the same command goes on", file=sys.stderr)
         sys.exit(130)

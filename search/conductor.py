@@ -21,6 +21,7 @@ from losstune.trainables.messages import Order, Orders, Report
 from losstune.trainables.trial import Trial
 
 MOST_CRASHES = 3  # lanes that a trial may take down before it is failed
+MOST_FALSE_STARTS = 3  # lanes in a row that may die before they ask for anything
 Row = dict[str, Any]
 
 
@@ -36,6 +37,9 @@ class Conductor:
         self.study, self.ledger, self.test = study, ledger, test
         self.lanes: dict[str, str] = {}  # slot -> the id of the lane that has it now
         self.stopping = False
+        self.silent: set[str] = set()  # lanes that have not asked for anything yet
+        self.false_starts = 0
+        self.broken: str | None = None  # why the study cannot go on, if so
         self.errors: dict[str, str] = {}  # a lane's id -> what it died of, where it could still say so
         with ledger.transaction() as tx:
             self.search = Search(study, greater_is_better, floor["validation"], tx)
@@ -53,10 +57,15 @@ class Conductor:
         with self.ledger.transaction() as tx:
             gone = self.lanes.get(slot)
             self.lanes[slot] = lane
+            self.silent.add(lane)
             write.add_lane(tx, id=lane, slot=slot, started=started, device=device)
             if gone is None:
                 return
             error = self.errors.pop(gone, "its process was gone")
+            if gone in self.silent:
+                self.false_starts += 1
+            if self.false_starts >= MOST_FALSE_STARTS:
+                self.broken = f"lanes die before they train anything: {error}"
             write.add_event(tx, "lane", f"the lane of slot {slot} died ({error}) and was started again")
             for row in list(self.trials.values()):
                 if row["lane"] == gone and row["state"] == "running":
@@ -72,6 +81,8 @@ class Conductor:
         if lane not in self.lanes.values():
             orders.done = True  # its slot has a newer lane
             return orders
+        self.silent.discard(lane)
+        self.false_starts = 0
         with self.ledger.transaction() as tx:
             write.seen_lane(tx, lane, training_seconds)
             for report in reports:

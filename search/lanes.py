@@ -7,13 +7,16 @@ import logging
 import os
 import tempfile
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 from losstune.search.ledger.database import Ledger
 from losstune.search.plan import Plan
-from losstune.spaces import InputError
+from losstune.search.study import Study
+from losstune.spaces import InputError, StudyStopped
 
+HEALTH_SECONDS = 3.0  # between looks at whether the conductor is well
 # What Ray and Tune would print or write beside what losstune itself does.
 _QUIET = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "TUNE_DISABLE_SIGINT_HANDLER": "1", "TUNE_GLOBAL_CHECKPOINT_S": "86400",
@@ -22,13 +25,35 @@ _QUIET = {
 }  # fmt: skip
 
 
+class ConductorActor:
+    """The conductor in a process of its own, with the ledger opened there under this run's generation."""
+
+    def __init__(self, path: Path, generation: int, study: Study, floor: dict, greater_is_better: bool, test: list):
+        from losstune.search.conductor import Conductor
+
+        self.conductor = Conductor(study, Ledger(path, generation), floor, greater_is_better, test)
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        """A method of the conductor. Once one has raised, memory and ledger may differ, and nothing goes on."""
+        if self.conductor.broken:
+            raise StudyStopped(self.conductor.broken)
+        try:
+            return getattr(self.conductor, method)(*arguments)
+        except Exception as error:
+            self.conductor.broken = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise
+
+    def broken(self) -> str | None:
+        return self.conductor.broken
+
+
 class Running:
     """Lanes at work for a study, in the background. Leave the context to let Ray go."""
 
     def __init__(self, plan: Plan, ledger: Ledger, folder: Path, address: str | None):
         self.plan, self.ledger, self.folder, self.address = plan, ledger, folder, address
         self.error: BaseException | None = None
-        self._done = threading.Event()
+        self._done, self._checked = threading.Event(), 0.0
         self._local_files = contextlib.ExitStack()
 
     def __enter__(self) -> Running:
@@ -66,18 +91,30 @@ class Running:
         done = self._done.wait(seconds)
         if done and self.error is not None:
             raise self.error
+        if not done and time.monotonic() - self._checked > HEALTH_SECONDS:
+            self._check_health()
         return done
+
+    def _check_health(self) -> None:
+        """Raise StudyStopped when the conductor is gone or broken: lanes would be restarted for ever."""
+        import ray
+
+        try:
+            broken = ray.get(self._conductor.broken.remote(), timeout=600)
+        except ray.exceptions.RayError as error:
+            broken = f"the conductor's process is gone ({type(error).__name__})"
+        if broken:
+            raise StudyStopped(broken)
+        self._checked = time.monotonic()
 
     def stop(self) -> None:
         """Ask the lanes to park their trials after a checkpoint and to end."""
-        self._conductor.stop.remote()
+        self._conductor.call.remote("stop")
 
     def _start_conductor(self) -> Any:
         """The conductor's actor, on this node, where the ledger is; it takes no slot."""
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-        from losstune.search.conductor import Conductor
 
         plan = self.plan
         self._test = ray.put(plan.test)
@@ -85,14 +122,8 @@ class Running:
         floor = {name: scorer.floor(plan.train.y, split)
                  for name, split in (("validation", plan.validation), ("test", plan.test))}  # fmt: skip
 
-        class Actor(Conductor):
-            """Opens the ledger in its own process, under this run's generation."""
-
-            def __init__(self, path: Path, generation: int, *arguments: Any):
-                super().__init__(arguments[0], Ledger(path, generation), *arguments[1:])
-
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        conductor = ray.remote(num_cpus=0, scheduling_strategy=here)(Actor).remote(
+        conductor = ray.remote(num_cpus=0, scheduling_strategy=here)(ConductorActor).remote(
             self.ledger.path, self.ledger.generation, plan.study, floor, plan.metric.greater_is_better, [self._test]
         )
         return conductor

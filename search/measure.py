@@ -79,7 +79,8 @@ def _probe(plan: Plan) -> tuple[float, Any]:
     study = plan.study
     torch.set_num_threads(max(1, int(study.resources.cpus)))
     share = min(1.0, max(PROBE_EXAMPLES, study.recipe.batch_size) / len(plan.train))
-    train, validation = (part.take(np.arange(max(1, round(share * len(part))))) for part in (plan.train, plan.validation))
+    used = [np.arange(max(1, round(share * len(part)))) for part in (plan.train, plan.validation)]
+    train, validation = plan.train.take(used[0]), plan.validation.take(used[1])
     stack = make_job(plan, Path()).stack(train, validation, Normalization(plan.train.x))
     _fill(stack, study)
     stack.train_epoch()

@@ -186,8 +186,8 @@ def about(plan: Plan) -> dict[str, Any]:
     study, sizes = plan.study, sizes_of(plan)
     return {
         "name": study.name, "data": study.data, "network": study.network, "metric": study.metric,
-        "greater_is_better": plan.metric.greater_is_better, "baseline": study.baseline, "losses": list(study.spaces),
-        "epochs": study.recipe.epochs, "search": study.search.model_dump(mode="json"),
+        "greater_is_better": plan.metric.greater_is_better, "baseline": study.declared_baseline,
+        "losses": list(study.spaces), "epochs": study.recipe.epochs, "search": study.search.model_dump(mode="json"),
         "confirm": study.confirm.model_dump(mode="json"), "num_classes": sizes.num_classes,
         "class_names": list(plan.class_names), "input_shape": list(sizes.input_shape),
         "n_train": sizes.n_train, "n_validation": sizes.n_validation, "n_test": sizes.n_test,

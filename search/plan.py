@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +15,7 @@ from losstune.search.study import Study
 from losstune.spaces import InputError
 from losstune.trainables.architectures import ARCHITECTURES, check_architecture
 from losstune.trainables.datasets import DATASETS, Split, load_dataset, locate
+from losstune.trainables.datasets import Sizes as KnownSizes
 from losstune.trainables.datasets.splitting import hold_out
 from losstune.trainables.metrics import METRICS, Metric, resolve_metric
 
@@ -50,15 +54,30 @@ def data_root() -> str | None:
     return os.environ.get("LOSSTUNE_DATA")
 
 
+@contextlib.contextmanager
+def _naming(study: Study) -> Iterator[None]:
+    """Errors begin with the study that they are about."""
+    try:
+        yield
+    except InputError as error:
+        message = str(error)
+        raise InputError(message if message.startswith(study.where) else f"{study.where}: {message}") from None
+
+
 def make_plan(study: Study) -> Plan:
     """Read the data and hold out validation; InputError for anything in them that cannot be trained on."""
+    with _naming(study):
+        return _make_plan(study)
+
+
+def _make_plan(study: Study) -> Plan:
     dataset = load_dataset(study.data, data_root(), study.folder, study.sources.get("data"))
     train, validation = hold_out(dataset.train, study.split.validation, study.split.seed)
     metric = resolve_metric(study.metric, study.folder, study.sources.get("metric"), dataset.num_classes)
     plan = Plan(study, train, validation, dataset.test, dataset.num_classes, dataset.class_names, dataset.digest(),
                 metric)  # fmt: skip
     check_sizes(study, sizes_of(plan))
-    check_architecture(study.network, plan.input_shape)
+    check_network(study, sizes_of(plan))
     return plan
 
 
@@ -71,27 +90,40 @@ def quick_sizes(study: Study) -> Sizes:
     known = DATASETS.get(study.data)
     if known is None or known.sizes is None or not known.files:
         return sizes_of(make_plan(study))
+    with _naming(study):
+        return _known_sizes(study, known.sizes)
+
+
+def _known_sizes(study: Study, known: KnownSizes) -> Sizes:
     locate(study.data, data_root(), study.folder)
-    n_validation = round(known.sizes.n_train * study.split.validation)
-    sizes = Sizes(known.sizes.n_train - n_validation, n_validation, known.sizes.n_test, known.sizes.num_classes,
-                  known.sizes.input_shape)  # fmt: skip
+    n_validation = math.ceil(known.n_train * study.split.validation)
+    sizes = Sizes(known.n_train - n_validation, n_validation, known.n_test, known.num_classes, known.input_shape)
     check_sizes(study, sizes)
-    check_architecture(study.network, sizes.input_shape)
+    check_network(study, sizes)
     return sizes
 
 
 def check_sizes(study: Study, sizes: Sizes) -> None:
     """What the data's sizes rule out."""
     if study.recipe.batch_size > sizes.n_train:
-        raise InputError(f"{study.where}: recipe.batch_size: {study.recipe.batch_size} is more than the "
+        raise InputError(f"recipe.batch_size: {study.recipe.batch_size} is more than the "
                          f"{sizes.n_train} training examples; allowed: 1 to {sizes.n_train}")  # fmt: skip
     weights = study.recipe.class_weights
     if not isinstance(weights, str) and len(weights) != sizes.num_classes:
-        raise InputError(f"{study.where}: recipe.class_weights: {len(weights)} weights for {sizes.num_classes} "
+        raise InputError(f"recipe.class_weights: {len(weights)} weights for {sizes.num_classes} "
                          f"classes; allowed: one per class")  # fmt: skip
     if study.recipe.augmentation != "none" and len(sizes.input_shape) != 3:
-        raise InputError(f"{study.where}: recipe.augmentation: {study.recipe.augmentation} is for images; "
+        raise InputError(f"recipe.augmentation: {study.recipe.augmentation} is for images; "
                          f"allowed: none")  # fmt: skip
+
+
+def check_network(study: Study, sizes: Sizes) -> None:
+    """Whether the network takes the inputs; the user's own is built once, so that its errors come before any start."""
+    check_architecture(study.network, sizes.input_shape)
+    if "network" in study.sources:
+        from losstune.trainables.architectures.networks import build_network  # torch, which others need not
+
+        build_network(study.network, sizes.input_shape, sizes.num_classes, study.sources["network"])
 
 
 def check_metric_defined(study: Study) -> None:

@@ -30,6 +30,7 @@ class Proposals:
         self.name, self.space, self.method = study, space, method
         self.distributions = {name: _distribution(p) for name, p in space.searched.items()}
         direction = "maximize" if greater_is_better else "minimize"
+        self.ids: list[int] = []  # Optuna's own, by number
         self.study = optuna.create_study(direction=direction, sampler=RandomSampler(seed=0), pruner=_pruner(halving))
 
     def ask(self, number: int) -> dict[str, Any]:
@@ -38,6 +39,7 @@ class Proposals:
             self.study.enqueue_trial(self.space.default())
         self.study.sampler = self._sampler(number)
         trial = self.study.ask(self.distributions)
+        self.ids.append(trial._trial_id)
         if trial.number != number:
             raise RuntimeError(f"{self.space.loss}: asked number {trial.number}, the ledger expects {number}")
         return trial.params
@@ -47,10 +49,11 @@ class Proposals:
         self.study.add_trial(
             create_trial(state=TrialState.RUNNING, params=parameters, distributions=self.distributions)
         )
+        self.ids.append(self.study.get_trials(deepcopy=False)[-1]._trial_id)
 
     def report(self, number: int, epoch: int, score: float) -> bool:
         """A score at a rung; whether successive halving stops the trial there."""
-        trial = optuna.trial.Trial(self.study, self.study.trials[number]._trial_id)
+        trial = optuna.trial.Trial(self.study, self.ids[number])
         trial.report(score, epoch)
         return trial.should_prune()
 

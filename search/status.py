@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from losstune.search.ledger.database import Ledger, get_meta
+from losstune.search.ledger.lock import holder
 from losstune.search.progress import summary, table_of
 from losstune.search.standing import ledger_path, standing
 from losstune.search.study import Study, make_study
@@ -35,6 +36,11 @@ def show_status(study: str | None, out: Path, console: Console) -> None:
         console.print(f"{trial} failed: {reason}", style="yellow")
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     console.print(f"{size / 1e6:.1f} MB under {folder}")
+    runner = holder(folder / "ledger")
+    if runner is not None:
+        console.print(f"{runner.rstrip(',')}, is running it")
+    elif now.phase != "done":
+        console.print("not running now; losstune run goes on where it stopped")
     trouble = problem(folder)
     if trouble:
         console.print(trouble, style="yellow")

@@ -136,6 +136,11 @@ class Study(_Part):
         """The text of the user's own files, by the field that names them: data, network, metric."""
         return self._sources
 
+    @property
+    def declared_baseline(self) -> str | None:
+        """What gains are measured against: the study's baseline, else softmax where it is among the losses."""
+        return self.baseline or ("softmax" if "softmax" in self._spaces else None)
+
     def rungs(self) -> list[int]:
         """The epochs at which a search trial reports, the full length last."""
         rungs, epoch = [], self.search.halving.first if self.search.halving else self.recipe.epochs

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import traceback
 import uuid
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -198,26 +199,36 @@ def tune_trainable() -> type:
         def setup(self, config: dict, conductor: Any, data: list, job: Job) -> None:
             torch.set_num_threads(max(1, int(config["threads"])))
             self.conductor = conductor
-            train, validation = ray.get(data[0])
-            lane_id = f"{self.trial_id}-{uuid.uuid4().hex[:8]}"
+            self.lane_id = f"{self.trial_id}-{uuid.uuid4().hex[:8]}"
             device = torch.cuda.get_device_name() if job.device == "cuda" else "cpu"
-            ray.get(conductor.register.remote(self.trial_id, lane_id, psutil.Process().create_time(), device))
-            self.lane = Lane(job, train, validation, self._exchange, lane_id)
+            self._call("register", self.trial_id, self.lane_id, psutil.Process().create_time(), device)
+            with self._saying_why():
+                self.lane = Lane(job, *ray.get(data[0]), self._exchange, self.lane_id)
+
+        def _call(self, *message: Any) -> Any:
+            return ray.get(self.conductor.call.remote(*message))
 
         def _exchange(self, *message: Any) -> Orders:
-            orders = ray.get(self.conductor.exchange.remote(*message))
+            orders = self._call("exchange", *message)
             if orders.test is not None:
                 orders.test = ray.get(orders.test[0])
             return orders
 
-        def step(self) -> dict:
+        @contextlib.contextmanager
+        def _saying_why(self) -> Iterator[None]:
+            """What a lane dies of, for the reasons of the trials that it takes down."""
             try:
-                goes_on = self.lane.turn()
+                yield
             except Exception as error:
                 message = f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
-                ray.get(self.conductor.lane_error.remote(self.lane.id, message))
+                with contextlib.suppress(ray.exceptions.RayError):
+                    self._call("lane_error", self.lane_id, message)
                 traceback.print_exc()
                 raise
+
+        def step(self) -> dict:
+            with self._saying_why():
+                goes_on = self.lane.turn()
             if goes_on and not self.lane.held:
                 time.sleep(0.05)  # others still train what the next ask waits for
             return {"done": not goes_on}

@@ -22,7 +22,7 @@ class RunLock:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise InputError(f"{folder.parent}: {self._holder()} is running this study; "
+            raise InputError(f"{folder.parent}: {_said_by(self._file)} is running this study; "
                              "allowed: one run at a time") from None  # fmt: skip
         self._file.seek(0)
         self._file.truncate()
@@ -30,13 +30,28 @@ class RunLock:
         self._file.write(json.dumps(holder))
         self._file.flush()
 
-    def _holder(self) -> str:
-        self._file.seek(0)
-        try:
-            holder = json.loads(self._file.read())
-        except ValueError:
-            return "another process"
-        return f"process {holder['pid']} on {holder['host']}, since {holder['since']},"
-
     def release(self) -> None:
         self._file.close()
+
+
+def holder(folder: Path) -> str | None:
+    """Who runs the study whose ledger is in a folder, as text; None when nobody does."""
+    try:
+        with open(folder / "lock") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return None
+    except BlockingIOError:
+        with open(folder / "lock") as file:
+            return _said_by(file)
+    return None
+
+
+def _said_by(file: IO[str]) -> str:
+    """What the holder wrote of itself."""
+    file.seek(0)
+    try:
+        said = json.loads(file.read())
+    except ValueError:
+        return "another process"
+    return f"process {said['pid']} on {said['host']}, since {said['since']},"
