@@ -16,7 +16,7 @@ test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest
 
 benchmark: $(VENV)/.installed
-	$(BIN)/python benchmarks/default_study.py
+	$(BIN)/python benchmarks/study.py
 
 # constraints.txt pins every version, torch and torchvision as the pair that belongs together: whatever other torch
 # pip is offered, it installs these. For CPU-only wheels set PIP_EXTRA_INDEX_URL as the README says.

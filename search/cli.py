@@ -48,6 +48,9 @@ def run(
         console.print(f"interrupted; the same command goes on: losstune run {study}")
     else:
         _say_verdict(outcome.folder, done_before=not outcome.new)
+    outside = outcome.standing.outside_training()
+    if outcome.new and outside is not None:
+        console.print(f"slot time outside training: {outside:.3f} s per trial")
     for loss in outcome.standing.losses.values():
         if loss.confirm_failed:
             console.print(f"{loss.loss}: {loss.confirm_failed} of {loss.confirmed} confirmed members failed")

@@ -10,7 +10,7 @@ import pandas as pd
 from losstune.analysis.results import Results
 from losstune.search.ledger import read
 from losstune.search.ledger.database import Ledger, get_meta
-from losstune.search.standing import ledger_path
+from losstune.search.standing import ledger_path, outside_training
 
 Row = dict[str, Any]
 
@@ -130,11 +130,10 @@ def _notes(events: list[Row], round_: int) -> list[str]:
 
 def _costs(trials: list[Row], lanes: list[Row]) -> Row:
     """Slot time in all, and what of it was not training, per ended trial."""
-    alive = sum(lane["seen"] - lane["started"] for lane in lanes)
-    trained = sum(lane["training_seconds"] for lane in lanes)
-    ended = sum(row["state"] != "running" for row in trials)
     return {
-        "slot_seconds": alive,
-        "slot_seconds_outside_training_per_trial": (alive - trained) / ended if ended else None,
+        "slot_seconds": sum(lane["seen"] - lane["started"] for lane in lanes),
+        "slot_seconds_outside_training_per_trial": outside_training(
+            lanes, sum(row["state"] != "running" for row in trials)
+        ),
         "lanes": len(lanes), "devices": sorted({lane["device"] for lane in lanes if lane["device"]}),
     }  # fmt: skip

@@ -55,11 +55,8 @@ class Standing:
         return sum(row.running * search_seeds + row.confirm_running for row in self.losses.values())
 
     def outside_training(self) -> float | None:
-        """Slot seconds that were not training, per ended trial: starting, waiting, reporting."""
-        alive = sum(lane["seen"] - lane["started"] for lane in self.lanes)
-        trained = sum(lane["training_seconds"] for lane in self.lanes)
-        ended = sum(row.ended + row.confirmed for row in self.losses.values())
-        return (alive - trained) / ended if ended else None
+        """Slot seconds that were not training, per ended trial; None when none has ended."""
+        return outside_training(self.lanes, _ended(self))
 
 
 def standing(study: Study, ledger: Ledger, greater_is_better: bool) -> Standing:
@@ -114,6 +111,12 @@ def time_left(before: Standing, now: Standing, seconds: float) -> float | None:
 
 def _ended(standing_: Standing) -> int:
     return sum(s.ended + s.confirmed for s in standing_.losses.values())
+
+
+def outside_training(lanes: list[dict[str, Any]], ended: int) -> float | None:
+    """Slot seconds of lanes that were not training, per ended trial: starting, waiting, reporting."""
+    idle = sum(lane["seen"] - lane["started"] - lane["training_seconds"] for lane in lanes)
+    return idle / ended if ended else None
 
 
 def ledger_path(folder: Path) -> Path:

@@ -142,13 +142,12 @@ class Stack:
 
     def logits(self, trial_id: str, inputs: Inputs) -> np.ndarray:
         """Transformed logits (members, N, K) of a trial on any inputs."""
-        chunk = Chunk(self.members[trial_id], self._backend(), self.layout, self.recipe, self.device) \
-            if self.backend.together else None  # fmt: skip
-        if chunk is not None:
+        if self.backend.together:
+            # A chunk of its own, so that what is measured does not depend on company; the others are bound anew.
             self.chunks = None
-            return _evaluate(chunk, inputs)
-        own = [c for c in self._bound() if c.members[0].trial.id == trial_id]
-        return np.concatenate([_evaluate(c, inputs) for c in own])
+            return _evaluate(self._chunk(self.members[trial_id]), inputs)
+        own = [chunk for chunk in self._bound() if chunk.members[0].trial.id == trial_id]
+        return np.concatenate([_evaluate(chunk, inputs) for chunk in own])
 
     def _train(self, chunk: Chunk) -> Tensor:
         """One epoch of a chunk; the mean training loss of each member (n,)."""

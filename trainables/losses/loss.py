@@ -26,7 +26,6 @@ class Loss:
     drops_features: dropout on the penultimate features with keep probability rho.
     probabilities: "softmax", "sigmoid" (normalized over classes), or None where the loss defines none.
     initial_bias: the final layer's bias at the start, of the number of classes; None: as torch.nn.Linear.
-    passes: forward-backward passes per step, for the budget in member-epochs.
     Every part takes its hyperparameters by the paper's name.
     """
 
@@ -39,7 +38,6 @@ class Loss:
     scale: Callable[..., float | Tensor] | None = None
     probabilities: str | None = "softmax"
     initial_bias: Callable[[int], float] | None = None
-    passes: int = 1
 
     @property
     def needs_features(self) -> bool:

@@ -1,12 +1,13 @@
-"""The default study as a user runs it: wall time, memory, slot time outside training, and the instant commands.
+"""A study as a user runs it: wall time, memory, slot time outside training, and the instant commands.
 
-    python benchmarks/default_study.py
+    python benchmarks/study.py [STUDY]          # default: digits; fashion wants LOSSTUNE_DATA
 
 Prints one line per figure. Timings on a shared machine are what this run gave, not a promise.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -49,14 +50,18 @@ def tree_memory(pid: int) -> float:
 def main() -> None:
     from losstune import load_results
 
+    study = sys.argv[1] if len(sys.argv) > 1 else "digits"
     with tempfile.TemporaryDirectory() as out:
-        seconds, memory = timed("run", "digits", "--out", out)
-        facts = load_results(Path(out) / "digits").facts
-        print(f"losstune run digits            {seconds:6.1f} s   peak memory {memory:.2f} GiB")
-        print(f"slot time outside training     {facts['slot_seconds_outside_training_per_trial']:6.3f} s per trial")
-        print(f"losstune run digits, again     {timed('run', 'digits', '--out', out)[0]:6.2f} s")
-    print(f"losstune check digits          {min(timed('check', 'digits')[0] for _ in range(3)):6.2f} s")
-    print(f"losstune losses                {min(timed('losses')[0] for _ in range(3)):6.2f} s")
+        seconds, memory = timed("run", study, "--out", out)
+        results = load_results(Path(out) / study)
+        outside = results.facts["slot_seconds_outside_training_per_trial"]
+        means = results.members.groupby("loss")[results.metric].mean()
+        print(f"losstune run {study:9}         {seconds:7.1f} s   peak memory {memory:.2f} GiB, {os.cpu_count()} cores")
+        print(f"slot time outside training     {outside:7.3f} s per trial")
+        print(f"losstune run {study:9} again   {timed('run', study, '--out', out)[0]:7.2f} s")
+        print("mean test " + results.metric + ": " + ", ".join(f"{loss} {mean:.4f}" for loss, mean in means.items()))
+    print(f"losstune check {study:9}       {min(timed('check', study)[0] for _ in range(3)):7.2f} s")
+    print(f"losstune losses                {min(timed('losses')[0] for _ in range(3)):7.2f} s")
 
 
 if __name__ == "__main__":
