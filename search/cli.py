@@ -159,11 +159,12 @@ def ui(
 
     Example: losstune ui digits --port 5001
     """
-    from losstune.search.tracking import ui_command
+    from losstune.search.tracking import ui_command, ui_page
 
     folder = _folder(study, out) if study else out.resolve() / "any"
-    console.print(f"MLflow UI on http://127.0.0.1:{port}; Ctrl-C ends it")
-    raise typer.Exit(subprocess.call(ui_command(folder, port)))
+    command = ui_command(folder, port)
+    console.print(f"MLflow UI: {ui_page(folder, port)}\n(the page is there in some seconds; Ctrl-C ends it)")
+    raise typer.Exit(subprocess.call(command))
 
 
 @app.command()

@@ -63,7 +63,15 @@ class Store:
         self.experiment: str | None = None
         self.experiment_tags: dict[str, str] = {}
         self._client: Any = None
+        self._file: int | None = None
         self._shown: dict[str, Run] = {}
+
+    def wiped(self) -> bool:
+        """Whether the file of a store of our own is not the one that was opened; MLflow would go on with that one."""
+        return self._file is not None and _inode(self._path()) != self._file
+
+    def _path(self) -> Path:
+        return Path(self.uri.removeprefix("sqlite:///"))
 
     def behind(self, picture: Picture) -> int:
         """How many runs are not, or not as they should be, in the store, as far as this process knows."""
@@ -91,6 +99,8 @@ class Store:
 
     def _discover(self, picture: Picture) -> None:
         self._client = self._client or _connect(self.uri, self.artifacts)
+        if self.artifacts is not None and self._file is None:
+            self._file = _inode(self._path())
         self._join(picture.study)
         found: dict[str, list[Any]] = {}
         token = None
@@ -139,7 +149,7 @@ class Store:
         self._write(found, run, parent)
         if report is not None and found.tags.get(REPORT) != report:
             self._client.log_artifacts(found.run_id, str(picture.report))
-            self._client.set_tag(found.run_id, REPORT, report)
+            self._client.set_tag(found.run_id, REPORT, report, synchronous=True)
             found.tags[REPORT] = report
         return outcome
 
@@ -164,10 +174,11 @@ class Store:
         params = {key: _short(value, "param") for key, value in run.params.items() if key not in found.params}
         metrics = [Metric(*point) for point in run.points if point not in found.points]
         while len(metrics) > METRICS:
-            self._client.log_batch(found.run_id, metrics=metrics[:METRICS])
+            self._client.log_batch(found.run_id, metrics[:METRICS], synchronous=True)
             metrics = metrics[METRICS:]
         written = [RunTag(*pair) for pair in sorted(tags.items(), key=lambda pair: pair[0] == WRITTEN)]
-        self._client.log_batch(found.run_id, metrics, [Param(*pair) for pair in params.items()], written)
+        given = [Param(*pair) for pair in params.items()]
+        self._client.log_batch(found.run_id, metrics, given, written, synchronous=True)
         if found.status != run.status or (run.end is not None and found.end != run.end):
             self._end(found, run)
         found.written, found.points = run.digest(), frozenset(run.points)
@@ -211,6 +222,10 @@ def _connect(uri: str, artifacts: Path | None) -> Any:
         client = MlflowClient(uri)
         client.search_experiments(max_results=1)
     return client
+
+
+def _inode(path: Path) -> int | None:
+    return path.stat().st_ino if path.exists() else None
 
 
 _OWN: set[Path] = set()  # the stores that losstune made, and that hold nothing but projections

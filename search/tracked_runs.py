@@ -12,11 +12,15 @@ from typing import Any, NamedTuple
 
 from losstune.search.ledger import read
 from losstune.search.ledger.database import Ledger, get_meta
+from losstune.search.mlflow_views import saved_views
 from losstune.search.standing import ledger_path
+from losstune.spaces import InputError
 
 Row = dict[str, Any]
-# Halving ends a trial as planned, but short of the full length: in MLflow's words it was killed.
-STATUS = {"running": "RUNNING", "complete": "FINISHED", "stopped": "KILLED", "cut": "KILLED", "failed": "FAILED"}
+FINAL = 0  # the step of what has one value: MLflow's charts then show bars, and curves for what has epochs
+# MLflow marks what was killed as red as what failed, and most trials of a good search are stopped by halving: those
+# have ended as planned, and the tag `state` tells them from those of full length.
+STATUS = {"running": "RUNNING", "complete": "FINISHED", "stopped": "FINISHED", "cut": "KILLED", "failed": "FAILED"}
 
 
 class Point(NamedTuple):
@@ -67,7 +71,7 @@ class Picture:
 
 
 def picture(folder: Path) -> Picture:
-    """What MLflow should show of the study in a folder. InputError when there is no ledger."""
+    """What MLflow should show of the study in a folder. InputError when there is no ledger, or nothing in it."""
     ledger = Ledger.open(ledger_path(folder))
     try:
         with ledger.reading() as tx:
@@ -90,6 +94,8 @@ class _Recorded:
 
     def __init__(self, folder: Path, tx: Any):
         self.about, self.facts = get_meta(tx, "study"), get_meta(tx, "facts") or {}
+        if self.about is None:
+            raise InputError(f"{folder}: its ledger holds no study yet; allowed: a study that has been run")
         self.trials, events = read.all_trials(tx), read.all_events(tx)
         self.round, choices = read.latest_round(tx), read.all_choices(tx)
         self.choices = {row["loss"]: row for row in choices}
@@ -119,7 +125,7 @@ class _Recorded:
         counts = {f"trials_{state}": str(states.count(state)) for state in STATUS if state in states}
         tags = {"trials": str(len(rows)), **counts}
         if chosen is not None:
-            tags |= {"chosen_trial": _name(chosen), "chosen": _text(chosen["parameters"])}
+            tags |= {"chosen_trial": _name(chosen), "configuration": _text(chosen["parameters"])}
         state = "running" if running else "complete" if chosen else "failed"
         return self._parent(f"search-{loss}", f"search {loss}", rows, state, tags, points=self._progress(rows, chosen))
 
@@ -131,7 +137,7 @@ class _Recorded:
             if best is not None:
                 points.append(Point("best_score", best, _ms(row["ended"]), count))
         if chosen is not None:
-            points.append(Point("score", chosen["score"], _ms(chosen["ended"]), chosen["best_epoch"]))
+            points.append(Point("score", chosen["score"], _ms(chosen["ended"]), FINAL))
         return _sound(points)
 
     def confirm_parent(self, loss: str, rows: list[Row]) -> Run:
@@ -143,24 +149,23 @@ class _Recorded:
         failed = all(row["state"] == "failed" for row in rows)
         state = "running" if running else "failed" if failed else "complete"
         first = rows[0]
-        tags = {"round": str(round_), "seeds": str(len(ended)), "config_hash": _config_hash(first)}
+        tags = {"round": str(round_), "seeds": str(len(ended)), "config_hash": _config_hash(first),
+                "configuration": _text(first["parameters"])}  # fmt: skip
         if self.verdict is not None and round_ == self.round:
             tags |= {"in_best_set": str(loss in self.verdict["best_set"]).lower()}
         return self._parent(f"confirm{round_}-{loss}", f"confirm {loss}{_round(round_)}", rows, state, tags,
                             _params(first), self._means(ended))  # fmt: skip
 
     def _means(self, rows: list[Row]) -> tuple[Point, ...]:
-        """The running mean and standard error of every test metric; step: the number of seeds."""
+        """Mean and standard error of every test metric over the seeds so far."""
         tests = [(row["results"] or {}).get("test", {}) for row in rows]
-        points = []
-        for count in range(1, len(rows) + 1):
-            time = _ms(rows[count - 1]["ended"])
-            for name in tests[count - 1]:
-                values = [test[name] for test in tests[:count] if name in test]
-                points.append(Point(f"test_{_key(name)}", fmean(values), time, count))
-                if len(values) > 1 and all(map(math.isfinite, values)):
-                    error = stdev(values) / math.sqrt(len(values))
-                    points.append(Point(f"test_{_key(name)}_standard_error", error, time, count))
+        time, points = max((_ms(row["ended"]) for row in rows), default=0), []
+        for name in dict.fromkeys(name for test in tests for name in test):
+            values = [test[name] for test in tests if name in test]
+            points.append(Point(f"test_{_key(name)}", fmean(values), time, FINAL))
+            if len(values) > 1 and all(map(math.isfinite, values)):
+                error = stdev(values) / math.sqrt(len(values))
+                points.append(Point(f"test_{_key(name)}_standard_error", error, time, FINAL))
         return _sound(points)
 
     def _parent(self, id_: str, name: str, rows: list[Row], state: str, tags: dict[str, str],
@@ -176,6 +181,7 @@ class _Recorded:
         search = row["phase"] == "search"
         tags = self._shared(row) | {
             "kind": "trial" if search else "seed", "state": row["state"], "config_hash": _config_hash(row),
+            "configuration": _text(row["parameters"]),
             ("trial" if search else "seed"): str(row["number"]), "round": str(row["round"]),
         }  # fmt: skip
         if row["reason"]:
@@ -195,11 +201,11 @@ class _Recorded:
             return points
         end, results = _ms(row["ended"]), row["results"] or {}
         if row["phase"] == "search" and row["score"] is not None:
-            points += [Point("score", row["score"], end, row["best_epoch"] or 0)]
+            points += [Point("score", row["score"], end, FINAL)]
         final = {f"{split}_{_key(name)}": value for split in ("test", "validation")
                  for name, value in (results.get(split) or {}).items()}  # fmt: skip
         final |= {"epochs": row["epoch"], "slot_seconds": row["slot_seconds"]}
-        return points + [Point(name, value, end, row["epoch"]) for name, value in final.items() if name not in names]
+        return points + [Point(name, value, end, FINAL) for name, value in final.items() if name not in names]
 
     def report_run(self) -> Run:
         """The run that stands for the study's answer; it begins when the last seed ended, so it is listed first."""
@@ -221,12 +227,19 @@ class _Recorded:
     def experiment_tags(self) -> dict[str, str]:
         """The answer, or how far the study is, where the list of experiments shows it."""
         about = {name: str(self.about[name]) for name in ("data", "network", "metric")}
+        phase = "confirm" if self.choices else "search"
+        # The list of experiments has room for the first one or two tags to be written.
+        answer = {"best_set": "not yet", "winner": "not yet", "status": phase,
+                  "mlflow.note.content": f"In progress: {phase}."}  # fmt: skip
+        if self.verdict is not None:
+            answer |= self._answer() | {"mlflow.note.content": self.verdict["headline"]}
         # Without its kind the UI asks, and may open the pages for language models.
         about["mlflow.experimentKind"] = "custom_model_development"
-        if self.verdict is not None:
-            return about | self._answer() | {"mlflow.note.content": self.verdict["headline"]}
-        phase = "confirm" if self.choices else "search"
-        return about | {"status": phase, "mlflow.note.content": f"In progress: {phase}."}
+        return answer | about | self._views()
+
+    def _views(self) -> dict[str, str]:
+        begun = min((_ms(row["asked"]) for row in self.trials), default=0)
+        return saved_views(_key(self.about["metric"]), self.about["greater_is_better"], begun)
 
     def _shared(self, row: Row) -> dict[str, str]:
         return {"study": self.about["name"], "phase": row["phase"], "loss": row["loss"],
@@ -287,7 +300,9 @@ def _config_hash(row: Row) -> str:
 
 
 def _text(parameters: Row) -> str:
-    return ", ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+    """A configuration in a line, the loss's own hyperparameters first."""
+    parameters = dict(sorted(parameters.items(), key=lambda pair: pair[0] in ("learning_rate", "weight_decay")))
+    return ", ".join(f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
                      for name, value in parameters.items())  # fmt: skip
 
 

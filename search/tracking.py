@@ -40,7 +40,8 @@ class Projection:
 
     def __enter__(self) -> Projection:
         _state_path(self.folder).unlink(missing_ok=True)
-        command = [sys.executable, "-m", "losstune.search.tracking", str(self.folder)]
+        # Without -P a file in the current folder, a user's own types.py for example, would stand in for a module.
+        command = [sys.executable, "-P", "-m", "losstune.search.tracking", str(self.folder)]
         with contextlib.suppress(OSError):
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
                                              stderr=subprocess.DEVNULL)  # fmt: skip
@@ -102,9 +103,9 @@ def sync(folder: Path) -> SyncResult:
         try:
             counts = store.project(wanted)
         except Unreachable as error:
-            _write_state(folder, str(error), len(wanted.runs))
+            _write_state(folder, str(error), len(wanted.runs), None)
             raise InputError(f"{error}; allowed: MLFLOW_TRACKING_URI of a store that answers") from None
-    _write_state(folder, None, 0)
+    _write_state(folder, None, 0, store.experiment)
     where = f"{without_password(store.uri)}, experiment {wanted.study}"
     return SyncResult(counts.created, counts.updated, counts.unchanged, where)
 
@@ -125,19 +126,27 @@ def ui_command(folder: Path, port: int) -> list[str]:
     if uri.startswith(("http://", "https://")):
         raise InputError(f"MLFLOW_TRACKING_URI: {without_password(uri)} is a server; allowed: open it in a browser")
     # MLflow would start further processes for jobs of language models, and send statistics of use.
-    quiet = ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false", "MLFLOW_DISABLE_TELEMETRY=true"]
+    quiet = ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false", "MLFLOW_DISABLE_TELEMETRY=true", "PYTHONWARNINGS=ignore",
+             "PYTHONSAFEPATH=1"]  # fmt: skip
     return ["env", *quiet, sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri,
-            "--default-artifact-root", _artifacts(folder).as_uri(), "--no-serve-artifacts", "--host", "127.0.0.1",
-            "--port", str(port), "--workers", "1", "--uvicorn-opts", "--log-level warning"]  # fmt: skip
+            "--registry-store-uri", uri, "--default-artifact-root", _artifacts(folder).as_uri(), "--no-serve-artifacts",
+            "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
+            "--uvicorn-opts", "--log-level warning"]  # fmt: skip
+
+
+def ui_page(folder: Path, port: int) -> str:
+    """Where to begin in that UI: the table of a study's losses once it is projected, else the list of studies."""
+    from losstune.search.mlflow_views import ANSWER
+
+    root, query = f"http://127.0.0.1:{port}/#/experiments", "workflowType=machine_learning"
+    experiment = _read_state(folder).get("experiment")
+    return f"{root}/{experiment}/runs?{query}&viewStateShareKey={ANSWER}" if experiment else f"{root}?{query}"
 
 
 def problem(folder: Path) -> str | None:
     """That MLflow is down, since when, and how many runs it lacks; None when all is well or nothing is known."""
-    try:
-        state = json.loads(_state_path(folder).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    if state["reachable"]:
+    state = _read_state(folder)
+    if state.get("reachable", True):
         return None
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(state["since"]))
     return f"MLflow cannot be written since {since}, {state['behind']} runs behind: {state['error']}"
@@ -147,16 +156,19 @@ def _state_path(folder: Path) -> Path:
     return folder / "ledger" / "mlflow.json"
 
 
-def _write_state(folder: Path, error: str | None, behind: int) -> None:
-    """Note how the projection is doing; since: when it became so, in seconds since 1970."""
-    path = _state_path(folder)
+def _read_state(folder: Path) -> dict[str, Any]:
     try:
-        before = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(_state_path(folder).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        before = {}
+        return {}
+
+
+def _write_state(folder: Path, error: str | None, behind: int, experiment: str | None) -> None:
+    """Note how the projection is doing, and since when in seconds since 1970. experiment: its number in MLflow."""
+    path, before = _state_path(folder), _read_state(folder)
     same = before.get("reachable") == (error is None)
     state = {"reachable": error is None, "error": error, "since": before["since"] if same else time.time(),
-             "behind": behind}  # fmt: skip
+             "behind": behind, "experiment": experiment or before.get("experiment")}  # fmt: skip
     if state == before:
         return
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
@@ -203,6 +215,10 @@ def _project_on(folder: Path, asked: threading.Event) -> bool:
     store, pause = _store(folder), PAUSE
     while True:
         last, began = asked.is_set(), time.monotonic()
+        if store.wiped():
+            # MLflow keeps its connections for the life of a process, so this one begins again.
+            arguments = [sys.executable, "-P", "-m", "losstune.search.tracking", str(folder)]
+            os.execv(sys.executable, [*arguments, "finish"] if last else arguments)
         if last:
             store.forget()
         done = _pass(folder, store)
@@ -216,32 +232,34 @@ def _project_on(folder: Path, asked: threading.Event) -> bool:
 def _pass(folder: Path, store: Any) -> bool:
     from losstune.search.tracked_runs import picture
 
-    error, behind = None, 0
+    error, behind, experiment = None, 0, None
     try:
         wanted = picture(folder)
         behind = len(wanted.runs)
         try:
             store.project(wanted)
         finally:
-            behind = store.behind(wanted)
+            behind, experiment = store.behind(wanted), store.experiment
     except Exception as problem_:  # whatever it is, the study goes on and `status` shows it
         error = " ".join(str(problem_).split()) or type(problem_).__name__
         store.forget()
     with contextlib.suppress(OSError):
-        _write_state(folder, error, behind)
+        _write_state(folder, error, behind, experiment)
     return error is None
 
 
-def main(folder: Path) -> int:
-    """Follow a study until its process ends; the exit status is 0 when MLflow has all of it."""
+def main(folder: Path, last: bool) -> int:
+    """Follow a study until its process ends; the exit status is 0 when MLflow has all of it. last: one pass only."""
     # Ctrl-C reaches every process of the terminal; what it means is the study's process's to decide.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.nice(10)
+    os.nice(10 - os.nice(0))
     asked = threading.Event()
+    if last:
+        asked.set()
     threading.Thread(target=_follow, args=(os.getppid(), asked), daemon=True).start()
     with _alone(folder, wait=True):
         return 0 if _project_on(folder, asked) else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(main(Path(sys.argv[1]), last=sys.argv[2:] == ["finish"]))

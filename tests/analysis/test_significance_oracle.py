@@ -15,10 +15,9 @@ from scipy import stats
 
 from losstune.analysis.significance import analyse, compare
 
-INFINITE = float("inf")
 
-
-# --- The oracle ---------------------------------------------------------------------------------------------
+def every_pair(count):
+    return list(itertools.combinations(range(count), 2))
 
 
 def squared_t(differences):
@@ -26,10 +25,8 @@ def squared_t(differences):
     count = len(differences)
     total = sum(differences)
     spread = sum((count * d - total) ** 2 for d in differences)  # count^2 times the sum of squared deviations
-    if total == 0:
-        return Fraction(0)
-    if spread == 0:
-        return INFINITE
+    if total == 0 or spread == 0:
+        return Fraction(0) if total == 0 else math.inf
     variance = Fraction(spread, count * count * (count - 1))
     return Fraction(total, count) ** 2 / (variance / count)
 
@@ -39,13 +36,17 @@ def patterns(count):
     return [(1, *rest) for rest in itertools.product((1, -1), repeat=count - 1)]
 
 
+def every_difference(columns, pairs):
+    return {(i, j): [a - b for a, b in zip(columns[i], columns[j], strict=True)] for i, j in pairs}
+
+
 def flipped(signs, differences):
     return [s * d for s, d in zip(signs, differences, strict=True)]
 
 
 def step_down(columns, pairs):
     """Adjusted p per pair (steps 1 to 3). columns: whole-number scores per loss."""
-    difference = {(i, j): [a - b for a, b in zip(columns[i], columns[j], strict=True)] for i, j in pairs}
+    difference = every_difference(columns, pairs)
     observed = {pair: squared_t(d) for pair, d in difference.items()}
     order = sorted(pairs, key=lambda pair: observed[pair], reverse=True)
     reached = [0] * len(order)
@@ -55,19 +56,20 @@ def step_down(columns, pairs):
         for k in range(len(order) - 1, -1, -1):
             largest = max(largest, squared_t(flipped(pattern, difference[order[k]])))
             reached[k] += largest >= observed[order[k]]
-    p, running = {}, 0.0
-    for pair, count in zip(order, reached, strict=True):
-        running = max(running, count / len(signs))
-        p[pair] = running
-    return p
+    return {pair: max(reached[: k + 1]) / len(signs) for k, pair in enumerate(order)}
 
 
 def critical_value(columns, pairs):
     """c of step 6: the smallest value that at least 95% of the largest |T*| do not exceed, each loss's mean removed."""
     centred = [[len(c) * x - sum(c) for x in c] for c in columns]
-    difference = [[a - b for a, b in zip(centred[i], centred[j], strict=True)] for i, j in pairs]
+    difference = every_difference(centred, pairs).values()
     largest = sorted(max(squared_t(flipped(s, d)) for d in difference) for s in patterns(len(columns[0])))
     return math.sqrt(largest[math.ceil(Fraction(95, 100) * len(largest)) - 1])
+
+
+def interval(d, c, scale):
+    half = c * d.std(ddof=1) / math.sqrt(len(d)) if np.ptp(d) else 0.0  # 0 also where c is infinite
+    return (d.mean() - half) / scale, (d.mean() + half) / scale
 
 
 def holm(p_values):
@@ -81,18 +83,8 @@ def holm(p_values):
 
 def best_set(names, means, p, alpha):
     """Step 4. p: per pair of positions."""
-    beaten = set()
-    for (i, j), value in p.items():
-        if value <= alpha and means[i] != means[j]:
-            beaten.add(i if means[i] < means[j] else j)
+    beaten = {min(k, key=lambda i: means[i]) for k in p if p[k] <= alpha and means[k[0]] != means[k[1]]}
     return {names[k] for k in range(len(names)) if k not in beaten}
-
-
-def every_pair(count):
-    return list(itertools.combinations(range(count), 2))
-
-
-# --- Data ---------------------------------------------------------------------------------------------------
 
 
 def whole_scores(kind, seeds, losses, rng):
@@ -128,37 +120,30 @@ def found_p(comparison, names):
     return {tuple(sorted((at[r.loss_a], at[r.loss_b]))): r.p for r in comparison.pairs.itertuples()}
 
 
-def columns_of(whole):
-    return [[int(v) for v in whole[:, k]] for k in range(whole.shape[1])]
+def assert_p_values(whole, scale):
+    scores, expected = frame(whole, scale), step_down(whole.T.tolist(), every_pair(whole.shape[1]))
+    assert found_p(analyse(scores), list(scores)) == pytest.approx(expected, abs=1e-12)
 
 
 KINDS = ["continuous", "tied", "duplicated", "constant", "dominating", "shifted", "mirrored", "binary"]
-CASES = [(kind, seeds, losses) for kind in KINDS for seeds, losses in ((8, 5), (9, 4), (10, 4))]
 
 
-# --- Steps 1 to 4, 6, 7 with every sign pattern -------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("kind", "seeds", "losses"), CASES)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("seeds", "losses"), [(8, 5), (9, 4), (10, 4)])
 def test_equals_the_oracle_with_every_pattern(kind, seeds, losses):
-    rng = np.random.default_rng([KINDS.index(kind), seeds])
-    whole, scale = whole_scores(kind, seeds, losses, rng)
-    scores, columns, pairs = frame(whole, scale), columns_of(whole), every_pair(losses)
-    names, sums = list(scores), [sum(c) for c in columns]
-    expected = step_down(columns, pairs)
+    whole, scale = whole_scores(kind, seeds, losses, np.random.default_rng([KINDS.index(kind), seeds]))
+    scores, columns, pairs = frame(whole, scale), whole.T.tolist(), every_pair(losses)
+    names, sums, expected = list(scores), [sum(c) for c in columns], step_down(columns, pairs)
     comparison = analyse(scores)
-    found = found_p(comparison, names)
-    assert found == pytest.approx(expected, abs=1e-12)
+    assert found_p(comparison, names) == pytest.approx(expected, abs=1e-12)
     for alpha in (0.01, 0.05, 0.2, 0.5):
-        table = compare(scores, alpha=alpha)
-        assert set(table.index[table.in_best_set]) == best_set(names, sums, expected, alpha)
+        assert set(analyse(scores, alpha).best_set) == best_set(names, sums, expected, alpha)
 
     c = critical_value(columns, pairs)
     for row in comparison.pairs.itertuples():
-        d = (whole[:, names.index(row.loss_a)] - whole[:, names.index(row.loss_b)]) / scale
-        half = c * d.std(ddof=1) / math.sqrt(seeds) if np.ptp(d) > 1e-9 else 0.0
-        assert (row.ci_low, row.ci_high) == pytest.approx((d.mean() - half, d.mean() + half), rel=1e-7, abs=1e-9)
-        assert row.difference == pytest.approx(d.mean(), abs=1e-12) and row.difference >= 0
+        d = whole[:, names.index(row.loss_a)] - whole[:, names.index(row.loss_b)]
+        assert (row.ci_low, row.ci_high) == pytest.approx(interval(d, c, scale), rel=1e-7, abs=1e-9)
+        assert row.difference == pytest.approx(d.mean() / scale, abs=1e-12) and row.difference >= -1e-12
 
     base = losses - 1
     own = [(k, base) for k in range(base)]
@@ -167,13 +152,10 @@ def test_equals_the_oracle_with_every_pattern(kind, seeds, losses):
     assert sums[best] == max(sums)
     for k, name in enumerate(names):
         row = table.loc[name]
-        d = (whole[:, k] - whole[:, base]) / scale
-        half = own_c * d.std(ddof=1) / math.sqrt(seeds) if np.ptp(d) > 1e-9 else 0.0
+        d, ends = whole[:, k] - whole[:, base], (row.baseline_ci_low, row.baseline_ci_high)
         assert row.baseline_p == pytest.approx(own_p.get((k, base), 1.0), abs=1e-12)
-        assert row.baseline_difference == pytest.approx(d.mean(), abs=1e-12)
-        assert (row.baseline_ci_low, row.baseline_ci_high) == pytest.approx(
-            (d.mean() - half, d.mean() + half), rel=1e-7, abs=1e-9
-        )
+        assert row.baseline_difference == pytest.approx(d.mean() / scale, abs=1e-12)
+        assert ends == pytest.approx(interval(d, own_c, scale), rel=1e-7, abs=1e-9)
         assert row.p == pytest.approx(expected.get(tuple(sorted((k, best))), 1.0), abs=1e-12)
         assert row["mean"] == pytest.approx(whole[:, k].mean() / scale)
         assert row.standard_error == pytest.approx(whole[:, k].std(ddof=1) / scale / math.sqrt(seeds), abs=1e-12)
@@ -181,15 +163,9 @@ def test_equals_the_oracle_with_every_pattern(kind, seeds, losses):
         assert row.n_seeds == seeds and row.ci_low <= row.difference <= row.ci_high
 
 
-def test_fourteen_seeds_are_still_enumerated():
-    whole, scale = whole_scores("tied", 14, 3, np.random.default_rng(14))
-    expected = step_down(columns_of(whole), every_pair(3))
-    assert found_p(analyse(frame(whole, scale)), ["loss0", "loss1", "loss2"]) == pytest.approx(expected, abs=1e-12)
-
-
-def test_sixteen_seeds_are_drawn():
-    rng = np.random.default_rng(16)
-    whole, scale = whole_scores("tied", 16, 2, rng)
+def test_fourteen_seeds_are_enumerated_and_sixteen_are_drawn():
+    assert_p_values(*whole_scores("tied", 14, 3, np.random.default_rng(14)))
+    whole, scale = whole_scores("tied", 16, 2, np.random.default_rng(16))
     scores = frame(whole, scale)
     p = analyse(scores).pairs.p.to_numpy()
     assert np.allclose(p * 10_000, np.round(p * 10_000), rtol=0, atol=1e-8) and (p >= 1 / 10_000).all()
@@ -199,37 +175,30 @@ def test_sixteen_seeds_are_drawn():
     signs = np.array(list(itertools.product((1, -1), repeat=16)))
     exact = (abs(signs @ d) >= abs(d.sum())).mean()
     assert abs(p[0] - exact) <= 5 * math.sqrt(exact * (1 - exact) / 10_000) + 1e-4
-    clear = scores.assign(loss1=scores.loss1 + 1)
-    assert analyse(clear).pairs.p[0] <= 4 / 10_000
+    assert analyse(scores.assign(loss1=scores.loss1 + 1)).pairs.p[0] <= 4 / 10_000
 
 
 def test_nobody_beats_need_not_be_transitive():
-    """a beats c, b beats nobody and is beaten by nobody: the best set is more than the ties with the best mean."""
+    """A loss can be out although the best mean does not beat it: another one does."""
     seen = set()
-    for seed in range(400):
+    for seed in range(60):
         rng = np.random.default_rng(seed)
-        noise = rng.normal(size=(8, 1)) * 4
-        x = rng.normal(size=(8, 4)) + noise * [1, 1, 0, 0] + [1.2, 0, 0.8, 0]
+        x = rng.normal(size=(8, 4)) + rng.normal(size=(8, 1)) * [4, 4, 0, 0] + [1.2, 0, 0.8, 0]
         scores = pd.DataFrame(x, columns=list("abcd"))
         comparison = analyse(scores)
-        means, p = x.mean(0), found_p(comparison, list("abcd"))
-        best = best_set("abcd", means, p, 0.05)
-        assert set(comparison.best_set) == best
+        p, top = found_p(comparison, "abcd"), int(x.mean(0).argmax())
+        best = best_set("abcd", x.mean(0), p, 0.05)
         assert comparison.best_set == sorted(best, key=lambda n: -scores[n].mean())
-        top = int(means.argmax())
-        assert "abcd"[top] in best
         tied = {"abcd"[k] for k in range(4) if k == top or p[tuple(sorted((k, top)))] > 0.05}
-        seen.add("beaten by another than the best" if tied != best else "plain")
-    assert seen == {"plain", "beaten by another than the best"}
+        assert "abcd"[top] in best <= tied
+        seen.add(best == tied)
+    assert seen == {True, False}
 
 
-# --- Step 5 and the papers' rule ----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("seeds", [2, 3, 5, 7, "unequal"])
+@pytest.mark.parametrize("seeds", [2, 5, 7, "unequal"])
 def test_few_seeds_and_missing_seeds_take_t_tests_with_holm(seeds):
     rng = np.random.default_rng(5)
-    for _ in range(5):
+    for _ in range(2):
         paired = seeds != "unequal"
         x = rng.normal(size=(seeds if paired else 10, 5)) + rng.normal(size=5) * 1.5
         if not paired:
@@ -240,10 +209,16 @@ def test_few_seeds_and_missing_seeds_take_t_tests_with_holm(seeds):
         expected = dict(zip(pairs, holm([test(columns[i], columns[j]).pvalue for i, j in pairs]), strict=True))
         scores = pd.DataFrame(x, columns=list("abcde"))
         comparison = analyse(scores)
-        assert found_p(comparison, list("abcde")) == pytest.approx(expected, abs=1e-10)
+        assert found_p(comparison, "abcde") == pytest.approx(expected, abs=1e-10)
         assert set(comparison.best_set) == best_set("abcde", [c.mean() for c in columns], expected, 0.05)
         own = holm([test(columns[k], columns[0]).pvalue for k in range(1, 5)])
         assert compare(scores, baseline="a").baseline_p[list("bcde")].tolist() == pytest.approx(own, abs=1e-10)
+
+
+def test_few_seeds_take_zero_over_zero_as_zero_and_x_over_zero_as_infinity():
+    scores = pd.DataFrame({"a": [0.5] * 5, "b": [0.5] * 5, "c": [0.6] * 5})
+    for table in (scores, scores.assign(c=[0.6] * 4 + [np.nan])):
+        assert found_p(analyse(table), "abc") == {(0, 1): 1, (0, 2): 0, (1, 2): 0}
 
 
 def test_papers_rule_is_an_unadjusted_welch_test_against_the_best_mean():
@@ -255,11 +230,7 @@ def test_papers_rule_is_an_unadjusted_welch_test_against_the_best_mean():
         assert compare(pd.DataFrame(x)).sort_index().paper_rule.tolist() == expected.tolist()
 
 
-# --- What must not matter -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("seeds", [6, 9])
+@pytest.mark.parametrize(("kind", "seeds"), [(kind, 9) for kind in KINDS] + [("continuous", 6), ("tied", 6)])
 def test_order_of_losses_and_seeds_level_of_seeds_and_scale_do_not_matter(kind, seeds):
     rng = np.random.default_rng(7)
     scores = frame(*whole_scores(kind, seeds, 5, rng))
@@ -269,7 +240,7 @@ def test_order_of_losses_and_seeds_level_of_seeds_and_scale_do_not_matter(kind, 
     unique_best = (plain["mean"] > plain["mean"].max() - 1e-9).sum() == 1  # otherwise "the best mean" is a tie
     for other, factor in (
         (scores.iloc[rng.permutation(seeds)], 1), (scores[scores.columns[::-1]], 1), (scores + shift, 1),
-        (scores * 1e-9, 1e-9), (scores * 1e9, 1e9), (scores + 1000 * shift, 1),
+        (scores * 1e-9, 1e-9), (scores * 1e9, 1e9),
     ):  # fmt: skip
         table = compare(other, baseline="loss0").sort_index()
         for column in exact + ["p"] * int(unique_best):
@@ -278,38 +249,49 @@ def test_order_of_losses_and_seeds_level_of_seeds_and_scale_do_not_matter(kind, 
             np.testing.assert_allclose(table[column], plain[column] * factor, rtol=1e-6, atol=1e-9 * factor)
 
 
+@pytest.mark.xfail(strict=True, reason="ties are looked for with one fixed tolerance, whatever the level of the scores")
+@pytest.mark.parametrize(("level", "scale"), [(97_000, 100_000), (360_000, 360)])
+def test_ties_survive_a_level_far_above_the_differences(level, scale):
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        assert_p_values(level + rng.integers(-2, 3, (9, 3)) + rng.integers(-6, 7, (9, 1)), scale)
+
+
+@pytest.mark.xfail(strict=True, reason="differences are zeroed relative to the largest score of any loss")
+@pytest.mark.parametrize("seeds", [5, 9])
+def test_a_loss_that_diverged_does_not_hide_the_others(seeds):
+    scores = frame(*whole_scores("dominating", seeds, 2, np.random.default_rng(4)))
+    together = analyse(scores.assign(diverged=-1e13)).pairs
+    pair = together[together.loss_b != "diverged"].iloc[0]
+    assert pair.t == pytest.approx(analyse(scores).pairs.t[0], rel=1e-9)
+
+
 def test_a_smaller_alpha_never_separates_more():
     rng = np.random.default_rng(8)
     for seeds in (5, 8, 12):
         scores = frame(*whole_scores("tied", seeds, 5, rng))
-        sizes = [compare(scores, alpha=alpha).in_best_set.sum() for alpha in (0.001, 0.01, 0.05, 0.2, 0.9)]
+        sizes = [len(analyse(scores, alpha).best_set) for alpha in (0.001, 0.01, 0.05, 0.2, 0.9)]
         assert sizes == sorted(sizes, reverse=True)
 
 
-# --- Error rates --------------------------------------------------------------------------------------------
-
-
 def test_false_separation_is_held_and_power_is_not_lost():
-    rng, runs = np.random.default_rng(9), 130
+    rng, runs = np.random.default_rng(9), 80
     spread, pairs = np.array([1, 3] * 5), every_pair(10)
     first, second = np.array(pairs).T
     false, ours, theirs, chances = 0, 0, 0, 0
+    worse = np.arange(10) >= 5
+    unequal = [k for k, (i, j) in enumerate(pairs) if worse[i] != worse[j]]
     for correlation, gap in itertools.product((0, 0.8), (0, 2.5)):
-        worse = np.arange(10) >= 5
         for _ in range(runs):
-            noise = math.sqrt(correlation) * rng.normal(size=(10, 1)) + math.sqrt(1 - correlation) * rng.normal(
-                size=(10, 10)
-            )
-            x = noise * spread - gap * worse
+            own, common = rng.normal(size=(10, 10)), rng.normal(size=(10, 1))
+            x = (math.sqrt(1 - correlation) * own + math.sqrt(correlation) * common) * spread - gap * worse
             p = found_p(analyse(pd.DataFrame(x, columns=list("abcdefghij"))), "abcdefghij")
             false += any(p[i, j] <= 0.05 for i, j in pairs if gap == 0 or worse[i] == worse[j])
             if gap:
                 rival = holm(stats.ttest_rel(x[:, first], x[:, second]).pvalue.tolist())
-                unequal = [k for k, (i, j) in enumerate(pairs) if worse[i] != worse[j]]
                 ours += sum(p[pairs[k]] <= 0.05 for k in unequal)
                 theirs += sum(rival[k] <= 0.05 for k in unequal)
                 chances += len(unequal)
     total = 4 * runs
     assert false / total <= 0.05 + 3.5 * math.sqrt(0.05 * 0.95 / total)
     assert ours / chances >= theirs / chances - 0.03
-

@@ -1,0 +1,770 @@
+"""The conductor's promises, with made-up lanes: no Ray, no training, scores by formula."""
+
+import math
+from itertools import count
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from losstune.search import searching
+from losstune.search.conductor import Conductor
+from losstune.search.ledger import read
+from losstune.search.ledger.database import Ledger, Superseded
+from losstune.search.study import load_study
+from losstune.trainables.messages import Report
+
+FLOOR = {"validation": {"accuracy": 0.1, "nll": 2.3}, "test": {"accuracy": 0.11, "nll": 2.3}}
+NAMES = count()
+
+
+def formula(trial, epoch: int, seed: int) -> float:
+    """Best at a learning rate of 0.1, rising with the epochs, a little apart for every seed."""
+    return (0.9 - 0.1 * abs(math.log10(trial.learning_rate) + 1)) * (1 - 0.5**epoch) + 0.001 * seed
+
+
+class Lane:
+    """Trains all its trials until one has news, or, where single, for one epoch per turn.
+
+    score: (trial, epoch, seed) -> the metric; fails: (trial, epoch) -> reason. Checkpoints are names that say how far
+    the trial was.
+    """
+
+    def __init__(self, conductor, slot="a", width=3, score=formula, fails=lambda trial, epoch: None, metric="accuracy",
+                 single=False):  # fmt: skip
+        self.single = single
+        self.conductor, self.slot, self.width, self.score, self.fails = conductor, slot, width, score, fails
+        self.metric = metric
+        self.id = f"{slot}-{next(NAMES)}"
+        self.held, self.done, self.sent, self.seen = {}, False, [], []
+        conductor.register(slot, self.id, 0.0, "cpu")
+
+    @property
+    def free(self) -> int:
+        return self.width - sum(len(order.trial.seeds) for order, _, _ in self.held.values())
+
+    def turn(self) -> bool:
+        """Training, its reports, the orders. False at the end."""
+        reports = []
+        while self.held and not reports:
+            reports = [news for trial in list(self.held) if (news := self._train(trial))]
+            if self.single:
+                break
+        self.send(reports)
+        return not self.done
+
+    def _train(self, trial: str):
+        order, epoch, curve = self.held[trial]
+        epoch += 1
+        curve = [*curve, {"epoch": epoch, "train_loss": [0.5] * len(order.trial.seeds),
+                          "scores": {self.metric: [self.score(order.trial, epoch, s) for s in order.trial.seeds]}}]
+        self.held[trial] = order, epoch, curve
+        reason = self.fails(order.trial, epoch)
+        if reason or epoch in order.report_at or epoch >= order.trial.epochs:
+            return self._report(trial, failure=reason, results=self._results(order.trial, epoch))
+        return None
+
+    def _results(self, trial, epoch: int):
+        if not trial.phase.startswith("confirm") or epoch < trial.epochs:
+            return None
+        return {part: {self.metric: self.score(trial, epoch, trial.seeds[0])} for part in ("validation", "test")}
+
+    def _report(self, trial: str, **news):
+        order, epoch, curve = self.held[trial]
+        self.held[trial] = order, epoch, []
+        return Report(trial, order.attempt, epoch, curve, 0.1, checkpoint=f"/nowhere/{trial}/{epoch}.pt",
+                      checkpoint_digest="d", **news)  # fmt: skip
+
+    def send(self, reports: list):
+        """Send reports as they are, follow the orders; the orders."""
+        orders = self.conductor.exchange(self.id, reports, self.free, 0.0)
+        self.sent += reports
+        self.seen.append(orders)
+        for trial in orders.stop:
+            self.held.pop(trial, None)
+        if orders.park:
+            parked = [self._report(trial, parked=True) for trial in self.held]
+            self.held = {}
+            self.conductor.exchange(self.id, parked, 0, 0.0)
+        for order in orders.start:
+            epoch = int(Path(order.checkpoint).stem) if order.checkpoint else 0
+            self.held[order.trial.id] = order, epoch, []
+        self.done = orders.done or orders.park
+        return orders
+
+    @property
+    def orders(self) -> list:
+        """Every order it was given."""
+        return [order for orders in self.seen for order in orders.start]
+
+
+def drive(*lanes: Lane, until=lambda: False) -> None:
+    """Turn by turn, until all are done or until says so."""
+    for _ in range(3000):
+        if until():
+            return
+        alive = [lane for lane in lanes if not lane.done]
+        if not alive:
+            return
+        for lane in alive:
+            lane.turn()
+    raise AssertionError("the lanes never end")
+
+
+class Room:
+    """One study's ledger and the conductors over it."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.ledgers = folder, []
+
+    def conductor(self, *changes: str, losses="softmax,sigmoid", greater_is_better=True) -> Conductor:
+        """A run of the study: a new generation of its ledger. changes as --set takes them."""
+        (self.folder / "s.yaml").write_text(
+            "data: digits\nnetwork: mlp\nrecipe: {epochs: 9}\nsearch: {trials: 6, seeds: 3}\nconfirm: {seeds: 2}\n"
+        )
+        study = load_study(self.folder / "s.yaml", (f"losses=[{losses}]", *changes))
+        self.ledgers.append(Ledger.create_or_open(self.folder / "ledger.db"))
+        return Conductor(study, self.ledgers[-1], FLOOR, greater_is_better, test="the test split")
+
+    def rows(self, phase: str | None = None, **of) -> list[dict]:
+        """The ledger's trials with these values."""
+        with self.ledgers[-1].reading() as tx:
+            return [row for row in read.all_trials(tx, phase) if of.items() <= row.items()]
+
+    def read(self, what, *arguments) -> list[dict]:
+        with self.ledgers[-1].reading() as tx:
+            return what(tx, *arguments)
+
+    def close(self):
+        for ledger in self.ledgers:
+            ledger.close()
+
+
+@pytest.fixture
+def room(tmp_path):
+    room = Room(tmp_path)
+    yield room
+    room.close()
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """What the search takes for the time: clock.now, in seconds."""
+    clock = SimpleNamespace(now=0.0)
+    fake = SimpleNamespace(monotonic=lambda: clock.now, time=searching.time.time)
+    monkeypatch.setattr(searching, "time", fake)
+    return clock
+
+
+def essence(rows: list[dict]) -> list[tuple]:
+    """What a trial is and what became of it, but for when and where."""
+    kept = ("id", "parameters", "configuration", "state", "epoch", "score", "best_epoch", "results", "reason")
+    return [tuple(row[name] for name in kept) for row in rows]
+
+
+# --- asking ---
+
+
+def test_the_default_of_every_loss_is_asked_first(room):
+    """So that no loss is ever worse than untuned."""
+    conductor = room.conductor()
+    drive(Lane(conductor))
+    for loss, space in conductor.study.spaces.items():
+        assert room.rows("search", loss=loss, number=0)[0]["parameters"] == pytest.approx(space.default())
+
+
+@pytest.mark.parametrize("width", [3, 12])
+def test_losses_advance_in_step(room, width):
+    """At any cut no loss has had more than one configuration more than another."""
+    conductor = room.conductor(losses="softmax,sigmoid,label_smoothing")
+    spread = []
+
+    def look():
+        asked = [len(room.rows("search", loss=loss)) for loss in conductor.study.spaces]
+        spread.append(max(asked) - min(asked))
+
+    drive(Lane(conductor, "a", width), Lane(conductor, "b", width), until=look)
+    assert max(spread) <= 1
+    assert [len(room.rows("search", loss=loss)) for loss in conductor.study.spaces] == [6, 6, 6]
+
+
+def test_every_trial_ends_and_every_loss_is_confirmed(room):
+    """Nothing is left over."""
+    conductor = room.conductor()
+    drive(Lane(conductor, "a", 6), Lane(conductor, "b", 6))
+    assert {row["state"] for row in room.rows("search")} <= {"complete", "stopped"}
+    assert [(row["loss"], row["number"]) for row in room.rows("confirm", state="complete")] == [
+        (loss, seed) for seed in (0, 1) for loss in ("softmax", "sigmoid")
+    ]
+
+
+def test_a_loss_with_nothing_to_search_is_asked_once(room):
+    """The same configuration again would only cost time."""
+    drive(Lane(room.conductor("recipe.tune=[]")))
+    assert [row["id"] for row in room.rows("search")] == ["search-softmax-0000", "search-sigmoid-0000"]
+
+
+def test_configurations_are_within_the_space_and_complete(room):
+    """What is fixed is in them too."""
+    conductor = room.conductor("recipe.weight_decay=1e-4", losses="{label_smoothing: {alpha: {low: 0.05, high: 0.2}}}")
+    lane = Lane(conductor)
+    drive(lane)
+    for row in room.rows("search"):
+        assert 0.05 <= row["configuration"]["alpha"] <= 0.2 and row["configuration"]["weight_decay"] == 1e-4
+    assert all(order.trial.hyperparameters["scaled"] is True for order in lane.orders)
+
+
+def test_search_seeds_and_confirm_seeds_are_the_same_for_every_loss_and_fresh(room):
+    """Paired within a phase; confirm never sees the search's draws."""
+    lane = Lane(room.conductor())
+    drive(lane)
+    search = {(o.trial.phase, o.trial.seeds) for o in lane.orders if o.trial.phase == "search"}
+    assert search == {("search", (0, 1, 2))}
+    confirm = {o.trial.phase for o in lane.orders} - {"search"}
+    assert confirm == {"confirm"}
+
+
+def test_the_test_split_is_handed_out_with_confirm_only(room):
+    """The search cannot reach it."""
+    lane = Lane(room.conductor())
+    drive(lane)
+    for orders in lane.seen:
+        phases = {order.trial.phase for order in orders.start}
+        assert (orders.test is not None) == (phases == {"confirm"})
+
+
+# --- halving and choosing ---
+
+
+@pytest.mark.parametrize("offset", [-0.5, 0.5])
+def test_halving_compares_within_a_loss_only(room, tmp_path, offset):
+    """Another loss, better or worse, changes nothing for this one."""
+    drive(Lane(room.conductor("search.trials=12", losses="softmax")))
+    alone = essence(room.rows("search"))
+    (tmp_path / "other").mkdir()
+    other = Room(tmp_path / "other")
+    drive(Lane(other.conductor("search.trials=12"),
+               score=lambda trial, epoch, seed: formula(trial, epoch, seed) + offset * (trial.loss == "sigmoid")))
+    assert essence(other.rows("search", loss="softmax")) == alone
+    assert {"stopped", "complete"} == {row["state"] for row in room.rows("search")}
+    other.close()
+
+
+def by_number(table: dict[int, list[float]]):
+    """Scores by a trial's number and epoch, the same for each seed; 0.5 where the table says nothing."""
+
+    def score(trial, epoch, seed):
+        number = int(trial.id.rpartition("-")[2]) if trial.phase == "search" else -1
+        return table.get(number, [0.5] * 9)[epoch - 1]
+
+    return score
+
+
+def test_the_worst_are_stopped_at_a_rung(room):
+    """With many before it, a bad trial does not go on."""
+    table = {n: [0.9] * 9 for n in range(3)} | {3: [0.1] * 9}
+    drive(Lane(room.conductor("search.trials=4", losses="softmax"), score=by_number(table)))
+    row = room.rows("search", number=3)[0]
+    assert (row["state"], row["epoch"]) == ("stopped", 3)
+
+
+def test_without_halving_all_go_the_full_length(room):
+    """`halving: null`."""
+    drive(Lane(room.conductor("search.halving=null", losses="softmax")))
+    assert {(row["state"], row["epoch"]) for row in room.rows("search")} == {("complete", 9)}
+
+
+def test_only_full_length_trials_are_chosen(room):
+    """Neither a stopped one with a lucky first epoch nor one that failed near its end."""
+    table = {0: [0.5] * 9, 1: [0.6] * 9, 2: [0.99, 0.1, 0.1] + [0.1] * 6, 3: [0.95] * 9}
+
+    def fails(trial, epoch):
+        return "the training loss became nan" if (trial.id, epoch) == ("search-softmax-0003", 8) else None
+
+    drive(Lane(room.conductor("search.trials=4", losses="softmax"), score=by_number(table), fails=fails))
+    assert [row["state"] for row in room.rows("search")] == ["complete", "complete", "stopped", "failed"]
+    (choice,) = room.read(read.all_choices)
+    assert (choice["trial"], choice["score"]) == ("search-softmax-0001", pytest.approx(0.6))
+
+
+def test_the_best_epoch_is_the_first_argmax_of_the_seed_mean(room):
+    """Not of any one seed, and the earlier of two equal ones."""
+    curves = {0: [0.1, 0.2, 0.9, 0.3, 0.6, 0.2, 0.6, 0.2, 0.1], 1: [0.1, 0.2, 0.1, 0.3, 0.6, 0.2, 0.6, 0.2, 0.1],
+              2: [0.1, 0.2, 0.2, 0.3, 0.6, 0.2, 0.6, 0.2, 0.95]}  # fmt: skip
+    lane = Lane(room.conductor("search.trials=1", losses="softmax"), score=lambda t, epoch, s: curves[s][epoch - 1])
+    drive(lane)
+    assert room.read(read.all_choices)[0]["best_epoch"] == 5
+    assert {(o.trial.epochs, o.report_at) for o in lane.orders if o.trial.phase == "confirm"} == {(5, (5,))}
+
+
+def test_equal_scores_choose_the_first_trial(room):
+    """The default, where tuning gained nothing."""
+    drive(Lane(room.conductor("search.halving=null", losses="softmax"), score=lambda t, e, s: 0.5))
+    assert room.read(read.all_choices)[0]["trial"] == "search-softmax-0000"
+
+
+def test_where_lower_is_better_the_lowest_wins(room):
+    """Halving, best epoch and choice all turn round."""
+    table = {0: [2, 1.5, 1, 0.8, 0.7, 0.6, 0.65, 0.7, 0.8], 1: [2.0] * 9, 2: [2, 1.5, 0.9, 0.5, 0.4, 0.45, 0.5, 0.5, 0.5],
+             3: [2.2] * 9}  # fmt: skip
+    conductor = room.conductor("search.trials=4", "metric=nll", losses="softmax", greater_is_better=False)
+    drive(Lane(conductor, score=by_number(table), metric="nll"))
+    choice = room.read(read.all_choices)[0]
+    assert (choice["trial"], choice["best_epoch"], choice["score"]) == ("search-softmax-0002", 5, pytest.approx(0.4))
+    assert room.rows("search", number=3)[0]["state"] == "stopped"
+
+
+def test_confirm_trains_what_was_chosen(room):
+    """The chosen configuration, for the chosen epochs, each seed a member of its own."""
+    lane = Lane(room.conductor())
+    drive(lane)
+    chosen = {row["loss"]: (room.rows(id=row["trial"])[0]["configuration"], row["best_epoch"])
+              for row in room.read(read.all_choices)}  # fmt: skip
+    for row in room.rows("confirm"):
+        assert (row["configuration"], row["epochs"]) == chosen[row["loss"]] and row["seeds"] == [row["number"]]
+
+
+# --- failures of trials ---
+
+
+def nan(trial, epoch):
+    return "the training loss became nan in epoch 2 with seed 0" if epoch == 2 and trial.loss == "sigmoid" else None
+
+
+def some_nan(trial, epoch):
+    return nan(trial, epoch) if trial.id.endswith(("0001", "0003")) and trial.phase == "search" else None
+
+
+def test_a_failed_trial_counts_with_its_reason_and_the_floors_score(room):
+    """Never missing: it was asked, and scores as the constant predictor."""
+    drive(Lane(room.conductor(), fails=some_nan))
+    failed = room.rows("search", state="failed")
+    assert [row["id"] for row in failed] == ["search-sigmoid-0001", "search-sigmoid-0003"]
+    assert all("became nan" in row["reason"] and row["score"] == 0.1 for row in failed)
+    assert len(room.rows("search", loss="sigmoid")) == len(room.rows("search", loss="softmax")) == 6
+
+
+def test_a_failed_trial_is_told_as_complete_with_the_floor(room):
+    """TPE ignores what is told as failed, and would propose the same again."""
+    conductor = room.conductor()
+    drive(Lane(conductor, fails=some_nan))
+    told = conductor.search.proposals["sigmoid"].study.trials[1]
+    assert told.state.name == "COMPLETE" and told.value == 0.1
+    again = room.conductor().search.proposals["sigmoid"].study.trials[1]
+    assert (again.state, again.value) == (told.state, told.value)
+
+
+def test_a_loss_of_which_every_trial_fails_is_confirmed_as_the_constant_predictor(room):
+    """It has a row for every seed, and the others are not held up."""
+    drive(Lane(room.conductor(), fails=nan))
+    rows = room.rows("confirm", loss="sigmoid")
+    assert [(row["number"], row["state"], row["results"]["test"]) for row in rows] == [
+        (0, "failed", FLOOR["test"]), (1, "failed", FLOOR["test"])]  # fmt: skip
+    assert all(row["reason"] for row in rows)
+    assert len(room.rows("confirm", loss="softmax", state="complete")) == 2
+
+
+def test_a_failed_confirm_member_scores_as_the_constant_predictor(room):
+    """It stays in the pairs."""
+    drive(Lane(room.conductor(), fails=lambda t, e: "nan" if t.phase == "confirm" and t.seeds == (1,) else None))
+    rows = room.rows("confirm", number=1)
+    assert [(row["state"], row["results"]["test"]["accuracy"]) for row in rows] == [("failed", 0.11)] * 2
+
+
+def test_more_seeds_for_a_loss_that_has_failed_are_failed_too(room):
+    """Every loss keeps the same seeds."""
+    drive(Lane(room.conductor(), fails=nan))
+    drive(Lane(room.conductor("confirm.seeds=4"), fails=nan))
+    assert [row["number"] for row in room.rows("confirm", loss="sigmoid", state="failed")] == [0, 1, 2, 3]
+
+
+# --- reports ---
+
+
+def test_what_a_lane_hears_is_in_the_ledger(room):
+    """A decision or an order is committed before anybody acts on it."""
+    lane = Lane(room.conductor(), width=6)
+    while lane.turn():
+        held = {trial: (order.attempt, lane.id) for trial, (order, _, _) in lane.held.items()}
+        assert {row["id"]: (row["attempt"], row["lane"]) for row in room.rows(state="running")} == held
+        reported = {(report.trial, report.epoch) for report in lane.sent}
+        assert {(row["trial"], row["epoch"]) for row in room.read(read.all_reports)} == reported
+
+
+def test_a_report_twice_is_harmless(room, tmp_path):
+    """A lane that does not know whether it was heard says it again."""
+    drive(Lane(room.conductor(losses="softmax")))
+    (tmp_path / "other").mkdir()
+    other = Room(tmp_path / "other")
+    lane = Lane(other.conductor(losses="softmax"))
+    send = lane.send
+    lane.send = lambda reports: send(reports if not reports else reports + reports)
+    drive(lane)
+    assert essence(other.rows()) == essence(room.rows())
+    assert len(other.read(read.all_reports)) == len(room.read(read.all_reports))
+    other.close()
+
+
+def test_a_late_repetition_of_an_ended_trials_report_changes_nothing(room):
+    """It is only told, again, to stop."""
+    lane = Lane(room.conductor())
+    drive(lane, until=lambda: bool(room.rows("search", state="complete")))
+    before = room.rows("search", state="complete")
+    last = next(r for r in reversed(lane.sent) if r.trial == before[0]["id"])
+    assert last.trial in lane.send([last]).stop
+    assert room.rows(id=before[0]["id"]) == before
+
+
+def test_reports_of_an_unknown_trial_are_refused(room):
+    """Nothing is made up."""
+    lane = Lane(room.conductor())
+    assert lane.send([Report("search-softmax-9999", 1, 3, [], 0.1)]).stop == ["search-softmax-9999"]
+    assert not room.rows(id="search-softmax-9999")
+
+
+# --- lanes that die ---
+
+
+def test_what_a_dead_lane_held_is_offered_again_as_a_new_attempt(room):
+    """From its last checkpoint."""
+    conductor = room.conductor()
+    lane = Lane(conductor)
+    drive(lane, until=lambda: any(report.epoch == 3 for report in lane.sent) and lane.held)
+    (trial, (_, epoch, _)), = lane.held.items()
+    orders = Lane(conductor).send([])
+    assert [(order.trial.id, order.attempt) for order in orders.start] == [(trial, 2)]
+    assert (orders.start[0].checkpoint is None) == (epoch < 3)
+
+
+def test_a_dead_lanes_last_words_are_refused(room):
+    """Its slot has another lane; its trials are another attempt."""
+    conductor = room.conductor()
+    old = Lane(conductor)
+    old.turn()
+    new = Lane(conductor)
+    new.turn()
+    (trial, (order, _, _)), = old.held.items()
+    late = Report(trial, order.attempt, 3, [{"epoch": 3, "train_loss": [1.0], "scores": {"accuracy": [1.0]}}], 0.1)
+    assert old.send([late]).done
+    new.send([late])
+    assert room.read(read.all_reports) == [] and room.rows(id=trial)[0]["score"] is None
+
+
+def test_a_late_older_attempt_does_not_stop_the_newer_one(room):
+    """Trial and attempt together say who reports."""
+    conductor = room.conductor()
+    lane = Lane(conductor)
+    lane.turn()
+    (trial, (order, _, _)), = lane.held.items()
+    late = Report(trial, order.attempt, 3, [], 0.1, failure="gone wrong")
+    Lane(conductor).send([late])
+    assert room.rows(id=trial)[0]["state"] == "running"
+
+
+def test_suspects_run_alone(room):
+    """Of several trials that were there when a lane died, the guilty one must show."""
+    conductor = room.conductor(losses="softmax")
+    first = Lane(conductor, width=9)
+    first.turn()
+    suspects = set(first.held)
+    assert len(suspects) == 3
+    second = Lane(conductor, width=9)
+    while second.turn() and not conductor.search.chosen:
+        assert len(second.held) == 1 or not suspects & set(second.held)
+    assert all(row["state"] != "running" for row in room.rows("search"))
+
+
+def test_the_one_that_takes_its_lane_down_three_times_is_failed_and_no_other(room):
+    """With the reason; the others of its first lane end as they would have."""
+    conductor, guilty = room.conductor(losses="softmax"), "search-softmax-0001"
+    lanes = 0
+    for _ in range(20):
+        lane, lanes = Lane(conductor, width=9), lanes + 1
+        while lane.turn() and guilty not in lane.held:
+            pass
+        if lane.done:
+            break
+        conductor.lane_error(lane.id, "OutOfMemoryError: 3 GiB")
+    assert lanes == 4
+    rows = {row["id"]: row for row in room.rows("search")}
+    assert rows.pop(guilty)["state"] == "failed" and {row["state"] for row in rows.values()} <= {"complete", "stopped"}
+    assert "3 times" in room.rows(id=guilty)[0]["reason"] and "OutOfMemoryError: 3 GiB" in room.rows(id=guilty)[0]["reason"]
+    assert len(room.rows("confirm", state="complete")) == 2
+
+
+def test_a_lane_that_dies_empty_handed_harms_no_trial(room):
+    """It is simply another lane."""
+    conductor = room.conductor()
+    for _ in range(2):
+        Lane(conductor)
+    drive(Lane(conductor))
+    assert {row["crashes"] for row in room.rows()} == {0}
+
+
+def test_a_dead_lane_does_not_change_what_is_asked_or_scored(room, tmp_path):
+    """One slot: a death costs time and nothing else."""
+    drive(Lane(room.conductor()))
+    (tmp_path / "other").mkdir()
+    other = Room(tmp_path / "other")
+    conductor = other.conductor()
+    for turns in (2, 7, 14, 23, 40):
+        lane = Lane(conductor, single=True)
+        for _ in range(turns):
+            lane.turn()
+    drive(Lane(conductor))
+    assert essence(other.rows()) == essence(room.rows())
+    other.close()
+
+
+def test_what_is_offered_again_still_fits_the_lane(room):
+    """Members beyond a lane's places may be beyond its memory."""
+    first = room.conductor("search.trials=3")
+    for slot in ("a", "b", "c"):
+        Lane(first, slot, width=3).turn()
+    lane = Lane(room.conductor("search.trials=3"), width=7)
+    lane.turn()
+    assert len(lane.held) >= 1 and lane.free >= 0
+
+
+# --- parking and resuming ---
+
+
+def test_a_stopped_study_parks_and_goes_on_from_there(room, tmp_path):
+    """Nothing is trained twice, and the end is the same."""
+    drive(Lane(room.conductor()))
+    (tmp_path / "other").mkdir()
+    other = Room(tmp_path / "other")
+    conductor = other.conductor()
+    lane = Lane(conductor, single=True)
+    for _ in range(11):
+        lane.turn()
+    (trial, (_, epoch, _)), = lane.held.items()
+    conductor.stop()
+    drive(lane)
+    (parked,) = other.rows(state="running")
+    assert parked["id"] == trial and parked["lane"] is None and parked["checkpoint_epoch"] == epoch + 1
+    again = Lane(other.conductor())
+    orders = again.send([])
+    assert [(order.trial.id, order.checkpoint) for order in orders.start] == [(trial, parked["checkpoint"])]
+    drive(again)
+    assert essence(other.rows()) == essence(room.rows())
+    other.close()
+
+
+def test_a_stopped_study_starts_nothing(room):
+    """However much room there is."""
+    conductor = room.conductor()
+    conductor.stop()
+    lane = Lane(conductor, width=30)
+    assert not lane.turn() and not lane.held and not room.rows()
+
+
+@pytest.mark.parametrize("width", [3, 9])
+def test_rebuilt_at_any_point_it_asks_the_same(room, tmp_path, width):
+    """One slot: an uninterrupted conductor, and one that is rebuilt from the ledger after every single turn."""
+    losses = "label_smoothing,ce_el"
+    drive(Lane(room.conductor("search.trials=13", losses=losses), width=width))
+    (tmp_path / "other").mkdir()
+    other = Room(tmp_path / "other")
+    held = {}
+    for _ in range(500):
+        lane = Lane(other.conductor("search.trials=13", losses=losses), width=width)
+        lane.send([])
+        # What ran goes on where it was, as from a checkpoint of that very epoch.
+        lane.held = {trial: (order, *held.get(trial, (0, []))) for trial, (order, _, _) in lane.held.items()}
+        if lane.done or not lane.turn():
+            break
+        held = {trial: state[1:] for trial, state in lane.held.items()}
+    assert essence(other.rows("search")) == essence(room.rows("search"))
+    assert other.read(read.all_choices) == room.read(read.all_choices)
+    assert essence(sorted(other.rows("confirm"), key=str)) == essence(sorted(room.rows("confirm"), key=str))
+    other.close()
+
+
+def test_a_run_that_was_taken_over_is_refused(room):
+    """Its conductor may live on for a moment, but writes nothing any more."""
+    lane = Lane(room.conductor())
+    lane.turn()
+    room.conductor()
+    before = room.rows()
+    with pytest.raises(Superseded):
+        lane.turn()
+    assert room.rows() == before
+
+
+def test_a_finished_study_gives_a_lane_nothing_to_do(room):
+    """The same command again."""
+    drive(Lane(room.conductor()))
+    before = room.rows()
+    lane = Lane(room.conductor())
+    assert not lane.turn() and room.rows() == before
+
+
+# --- more of everything ---
+
+
+def test_more_seeds_add_only_those(room):
+    """What was confirmed stays as it is."""
+    drive(Lane(room.conductor()))
+    before = room.rows()
+    lane = Lane(room.conductor("confirm.seeds=4"))
+    drive(lane)
+    assert room.rows()[: len(before)] == before
+    assert sorted(order.trial.id for order in lane.orders) == [
+        f"confirm0-{loss}-{seed:04d}" for loss in ("sigmoid", "softmax") for seed in (2, 3)
+    ]
+
+
+def test_more_trials_after_a_confirm_start_another_with_fresh_seeds(room):
+    """The old one is kept; the new one draws from a phase of its own."""
+    drive(Lane(room.conductor()))
+    before = room.rows()
+    lane = Lane(room.conductor("search.trials=8"))
+    drive(lane)
+    assert [row for row in room.rows() if row["id"] in {old["id"] for old in before}] == before
+    assert len([order for order in lane.orders if order.trial.phase == "search"]) == 4
+    confirm = [order.trial for order in lane.orders if order.trial.phase != "search"]
+    assert len(confirm) == 4 and not {trial.phase for trial in confirm} & {"search", "confirm"}
+    assert len({trial.phase for trial in confirm}) == 1
+    assert len(room.rows("confirm", round=0)) == len(room.rows("confirm", round=1)) == 4
+
+
+def test_more_trials_before_any_confirm_are_just_more_trials(room):
+    """No evidence has been seen, so that no new round is needed."""
+    drive(Lane(lane := room.conductor()), until=lambda: len(room.rows("search")) > 5)
+    assert not lane.search.chosen
+    drive(Lane(room.conductor("search.trials=8")))
+    assert {row["round"] for row in room.rows("confirm")} == {0} and len(room.rows("search")) == 16
+
+
+def test_a_loss_added_gets_only_its_own_search_and_confirm(room):
+    """On the same seeds as the others."""
+    drive(Lane(room.conductor()))
+    before = room.rows()
+    lane = Lane(room.conductor(losses="softmax,sigmoid,logit_norm"))
+    drive(lane)
+    assert {order.trial.loss for order in lane.orders} == {"logit_norm"} and len(room.rows(loss="logit_norm")) == 8
+    assert {order.trial.phase for order in lane.orders} == {"search", "confirm"}
+    assert [row for row in room.rows() if row["loss"] != "logit_norm"] == before
+
+
+def test_a_loss_taken_out_and_put_back_keeps_its_confirm(room):
+    """Nothing of it has changed, so nothing of it is done again."""
+    drive(Lane(room.conductor(losses="softmax,sigmoid")))
+    drive(Lane(room.conductor(losses="softmax,logit_norm")))
+    before = room.rows()
+    lane = Lane(room.conductor(losses="softmax,sigmoid,logit_norm"))
+    drive(lane)
+    assert lane.orders == [] and room.rows() == before
+
+
+def test_a_loss_taken_out_while_it_was_confirmed_holds_up_nothing(room):
+    """Its unfinished members are nobody's business any more."""
+    conductor = room.conductor()
+    drive(Lane(conductor), until=lambda: bool(room.rows("confirm", loss="sigmoid", state="running")))
+    drive(Lane(room.conductor(losses="softmax,logit_norm")))
+    assert len(room.rows("confirm", loss="logit_norm", state="complete")) == 2
+
+
+def test_more_trials_in_the_middle_of_a_confirm_search_first(room):
+    """What the confirm had begun must not bring the test split into lanes that search."""
+    drive(Lane(room.conductor()), until=lambda: bool(room.rows("confirm", state="complete", number=0)))
+    assert room.rows("confirm", state="running")
+    conductor = room.conductor("search.trials=8")
+    lane = Lane(conductor, width=9)
+    while lane.turn() and not conductor.search.chosen:
+        assert all(order.trial.phase == "search" for order in lane.orders)
+        assert all(orders.test is None for orders in lane.seen)
+    drive(lane)
+    assert len(room.rows("confirm", round=1, state="complete")) == 4
+
+
+# --- hours ---
+
+
+def test_when_the_hours_are_up_every_loss_is_cut_to_the_same_number(room, clock):
+    """What one loss was asked beyond that is let go; what all were asked is still finished."""
+    conductor = room.conductor("stop.hours=1", "search.trials=20")
+    lanes = [Lane(conductor, slot, single=True) for slot in "abc"]
+    drive(*lanes, until=lambda: len(room.rows("search")) == 9)
+    clock.now = 3601
+    drive(*lanes)
+    assert [row["id"] for row in room.rows("search", state="cut")] == ["search-softmax-0004"]
+    assert len(room.rows("search")) == 9 and not room.rows(state="running")
+    assert ["4 configurations of every loss" in event["text"] for event in room.read(read.all_events)
+            if event["kind"] == "cut"] == [True]  # fmt: skip
+    assert len(room.rows("confirm", state="complete")) == 4
+
+
+def test_a_better_trial_beyond_the_cut_is_not_chosen(room, clock):
+    """It had no counterpart among the other loss's."""
+    conductor = room.conductor("stop.hours=1", "search.trials=20", "search.halving=null")
+    lane = Lane(conductor, score=by_number({0: [0.4] * 9, 1: [0.5] * 9, 2: [0.9] * 9}))
+    drive(lane, until=lambda: "search-softmax-0002" in lane.held)
+    clock.now = 3601
+    drive(lane)
+    assert room.rows("search", id="search-softmax-0002", state="complete")
+    assert {row["trial"] for row in room.read(read.all_choices)} == {"search-softmax-0001", "search-sigmoid-0001"}
+
+
+def test_a_cut_leaves_every_loss_at_least_its_default(room, clock):
+    """Even where the hours were up before each had been asked: a loss that never had a turn has not failed."""
+    conductor = room.conductor("stop.hours=1", losses="softmax,sigmoid,logit_norm")
+    lane = Lane(conductor)
+    lane.turn()
+    assert len(room.rows("search")) == 1
+    clock.now = 3601
+    drive(lane)
+    assert [row["number"] for row in room.rows("search")] == [0, 0, 0]
+    assert {row["state"] for row in room.rows("confirm")} == {"complete"} and len(room.rows("confirm")) == 6
+
+
+def test_a_loss_with_nothing_to_search_does_not_cut_the_others_to_one(room, clock):
+    """It has had all it can have."""
+    conductor = room.conductor("stop.hours=1", "recipe.tune=[]", "search.trials=20", "search.halving=null",
+                               losses="softmax,label_smoothing")  # fmt: skip
+    lane = Lane(conductor, score=by_number({n: [0.1 * (n + 1)] * 9 for n in range(4)}))
+    drive(lane, until=lambda: len(room.rows("search", state="complete", loss="label_smoothing")) >= 3)
+    clock.now = 3601
+    drive(lane)
+    choice = {row["loss"]: row["trial"] for row in room.read(read.all_choices)}
+    assert choice["label_smoothing"] >= "search-label_smoothing-0002"
+
+
+def test_hours_count_over_interruptions(room, clock):
+    """Two runs of 40 minutes are more than an hour."""
+    for minutes in (0, 40):
+        conductor = room.conductor("stop.hours=1", "search.trials=20")
+        lane = Lane(conductor)
+        for _ in range(12):
+            lane.turn()
+        clock.now += 40 * 60
+        lane.turn()
+    drive(lane)
+    assert any(event["kind"] == "cut" for event in room.read(read.all_events))
+    assert len(room.rows("search")) < 40 and len(room.rows("confirm", state="complete")) == 4
+
+
+def test_more_hours_go_on_with_the_search(room, clock):
+    """And every loss ends with as many trained configurations as any other."""
+    conductor = room.conductor("stop.hours=1", "search.trials=6")
+    lanes = [Lane(conductor, slot, single=True) for slot in "abc"]
+    drive(*lanes, until=lambda: len(room.rows("search")) == 5)
+    clock.now = 3601
+    drive(*lanes)
+    assert len(room.rows("search", state="cut")) == 1
+    drive(Lane(room.conductor("stop.hours=9", "search.trials=6")))
+    trained = [len([row for row in room.rows("search", loss=loss) if row["state"] in ("complete", "stopped")])
+               for loss in ("softmax", "sigmoid")]  # fmt: skip
+    assert trained == [6, 6]
+
+
+def test_the_cut_stands_when_the_same_command_goes_on(room, clock):
+    """The hours are not lent again."""
+    conductor = room.conductor("stop.hours=1")
+    lane = Lane(conductor)
+    drive(lane, until=lambda: len(room.rows("search")) == 5)
+    clock.now = 3601
+    lane.turn()
+    drive(Lane(room.conductor("stop.hours=1")))
+    assert len(room.rows("search")) == 5 and len(room.rows("confirm", state="complete")) == 4

@@ -1,0 +1,599 @@
+"""`losstune run` from a file to its report, as real processes with real Ray, and what may happen to them on the way."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from losstune import load_model, load_results
+from losstune.search.job import make_job
+from losstune.search.ledger import read
+from losstune.search.ledger.database import Ledger
+from losstune.search.plan import make_plan
+from losstune.search.standing import ledger_path
+from losstune.search.study import load_study
+from losstune.spaces import InputError
+from losstune.trainables import predictions
+from losstune.trainables.datasets import Split
+from losstune.trainables.inputs import Inputs, Normalization
+from losstune.trainables.metrics import accuracy
+from losstune.trainables.trial import Trial
+
+LOSSES = ["softmax", "sigmoid", "squared_error"]
+TEXT = """\
+data: digits
+network: mlp
+baseline: softmax
+losses: [softmax, sigmoid, squared_error]
+recipe: {epochs: 9}
+search: {trials: 4, seeds: 3, halving: {first: 3, factor: 3}}
+confirm: {seeds: 3}
+"""
+
+
+def folder_with(tmp_path_factory, name: str, **files: str) -> Path:
+    """A folder with my.yaml and other files."""
+    folder = tmp_path_factory.mktemp(name)
+    for file, text in files.items():
+        (folder / file.replace("__", ".")).write_text(text)
+    return folder
+
+
+class Ran:
+    """A folder where my.yaml is run, and how its last run ended."""
+
+    def __init__(self, folder: Path, start, study: str = "my.yaml"):
+        self.folder, self.study, self._start, self.ended = folder, study, start, None
+
+    def begin(self, *arguments: object):
+        return self._start(self.folder, "run", self.study, *arguments)
+
+    def run(self, *arguments: object) -> "Ran":
+        self.ended = self.begin(*arguments).wait()
+        return self
+
+    @property
+    def out(self) -> Path:
+        return self.folder / "runs" / Path(self.study).stem
+
+    @property
+    def report(self) -> Path:
+        return self.out / "report"
+
+    def read(self, what, *arguments) -> list[dict]:
+        """From the ledger, which may not be there yet."""
+        try:
+            ledger = Ledger.open(ledger_path(self.out))
+        except InputError:
+            return []
+        try:
+            with ledger.reading() as tx:
+                return what(tx, *arguments)
+        finally:
+            ledger.close()
+
+    def trials(self, phase: str | None = None, **of) -> list[dict]:
+        return [row for row in self.read(read.all_trials, phase) if of.items() <= row.items()]
+
+    def members(self) -> pd.DataFrame:
+        return pd.read_csv(self.report / "runs.csv")
+
+    def predictions(self, trial: str) -> predictions.Predictions:
+        return predictions.read(self.out / "predictions" / f"{trial}.npz")
+
+    def files(self, folder: str = "report") -> dict[str, str]:
+        """Every file below a folder of the output, by its digest."""
+        root = self.out / folder
+        return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
+                for path in sorted(root.rglob("*")) if path.is_file()}  # fmt: skip
+
+
+def retrained(ran: Ran, *changes: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """The validation and test logits of every confirmed member, trained here and now without interruption.
+
+    From the ledger only the chosen configurations and epochs are taken.
+    """
+    study = load_study(ran.folder / ran.study, changes)
+    plan = make_plan(study)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, int(study.resources.cpus)))
+    try:
+        normalization, train = Normalization(plan.train.x), plan.train
+        if study.confirm.train_on == "all":
+            train = Split(*(np.concatenate([getattr(plan.train, a), getattr(plan.validation, a)]) for a in "xy"))
+        job = make_job(plan, ran.folder / "unused")
+        inputs = {name: Inputs(split, normalization, "cpu") for name, split in
+                  (("validation", plan.validation), ("test", plan.test))}  # fmt: skip
+        return dict(_members(ran, study, lambda: job.stack(train, plan.validation, normalization), inputs))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _members(ran: Ran, study, new_stack, inputs: dict):
+    chosen = {row["id"]: row for row in ran.trials("search")}
+    for choice in ran.read(read.all_choices):
+        if choice["trial"] is None:
+            continue
+        values = dict(chosen[choice["trial"]]["configuration"])
+        rates = values.pop("learning_rate"), values.pop("weight_decay")
+        for seed in range(study.confirm.seeds):
+            stack = new_stack()
+            trial = Trial("t", choice["loss"], values, *rates, "confirm", (seed,), choice["best_epoch"])
+            stack.join(trial)
+            for _ in range(trial.epochs):
+                stack.train_epoch()
+            logits = [stack.logits("t", inputs[name])[0] for name in ("validation", "test")]
+            yield f"confirm{choice['round']}-{choice['loss']}-{seed:04d}", tuple(logits)
+
+
+def assert_as_retrained(ran: Ran, *changes: str) -> None:
+    """Every stored prediction is, bit for bit, that of a member trained alone and undisturbed."""
+    expected = retrained(ran, *changes)
+    assert sorted(expected) == sorted(path.stem for path in (ran.out / "predictions").glob("*.npz"))
+    for trial, (validation, test) in expected.items():
+        stored = ran.predictions(trial)
+        assert np.array_equal(stored.validation_logits, validation), trial
+        assert np.array_equal(stored.test_logits, test), trial
+
+
+# --- an undisturbed run, and what the same command does then ---
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, start):
+    return Ran(folder_with(tmp_path_factory, "finished", my__yaml=TEXT), start).run()
+
+
+def test_a_study_runs_from_its_file_to_its_report(finished):
+    """Status 0, and the last line says where the report is."""
+    assert finished.ended.status == 0, finished.ended
+    assert finished.ended.out.splitlines()[-1] == f"report: {finished.report / 'report.html'}"
+
+
+def test_the_report_is_complete(finished):
+    """What scripts and people rely on."""
+    files = set(finished.files())
+    assert {"report.html", "table.csv", "runs.csv", "verdict.json", "winner.yaml"} <= files
+    assert {Path(name).suffix for name in files} >= {".md", ".tex", ".svg"}
+    table = pd.read_csv(finished.report / "table.csv")
+    assert set(table["loss"]) == set(LOSSES) and (table["n_seeds"] == 3).all()
+    assert {"mean", "standard_error", "in_best_set"} <= set(table.columns)
+    json.loads((finished.report / "verdict.json").read_text())
+
+
+def test_every_member_is_in_the_runs(finished):
+    """A row per loss and seed, every metric; NLL and ECE where the loss defines probabilities."""
+    rows = finished.members()
+    assert sorted(zip(rows["loss"], rows["seed"], strict=True)) == sorted((l, s) for l in LOSSES for s in range(3))
+    assert rows[["accuracy", "top5_accuracy"]].notna().all(axis=None)
+    assert (rows["nll"].isna() == (rows["loss"] == "squared_error")).all()
+    assert (rows["ece"].isna() == (rows["loss"] == "squared_error")).all()
+
+
+def test_the_runs_are_what_the_predictions_say(finished):
+    """A metric is of the stored logits and nothing else."""
+    for row in finished.members().itertuples():
+        stored = finished.predictions(f"confirm0-{row.loss}-{row.seed:04d}")
+        assert row.accuracy == accuracy(stored.test_logits, stored.test_targets)
+
+
+def test_every_loss_had_the_same_budget(finished):
+    """The same number of configurations, the default first."""
+    for loss in LOSSES:
+        assert [row["number"] for row in finished.trials("search", loss=loss)] == [0, 1, 2, 3]
+        assert all(row["state"] in ("complete", "stopped", "failed") for row in finished.trials("search", loss=loss))
+
+
+def test_confirm_is_what_training_alone_gives(finished):
+    """A member's result does not depend on its company, bit for bit."""
+    assert_as_retrained(finished)
+
+
+def test_the_winner_predicts_as_it_was_confirmed(finished):
+    """The weights beside the report are those of the member whose seed it names."""
+    import yaml
+
+    fields = yaml.safe_load((finished.report / "winner.yaml").read_text())
+    plan = make_plan(load_study(finished.folder / "my.yaml"))
+    model = load_model(finished.report / "winner.yaml")
+    rows = finished.members().set_index(["loss", "seed"])
+    predicted = model.predict(plan.test.x)
+    assert (predicted == plan.test.y).mean() == rows.loc[(fields["loss"], fields["seed"]), "accuracy"]
+    assert rows.groupby("loss")["accuracy"].mean().max() == pytest.approx(fields["mean"])
+
+
+def test_nothing_is_written_outside_out(finished):
+    """Neither beside the study file nor where the command was called from."""
+    assert {path.name for path in finished.folder.iterdir()} == {"my.yaml", "runs", ".out", ".err"}
+
+
+def test_no_checkpoint_is_left(finished):
+    """Ended trials need none, and disks fill up."""
+    assert not [path for path in (finished.out / "checkpoints").rglob("*") if path.is_file()]
+
+
+def test_the_same_command_again_says_done_and_changes_nothing(finished, losstune, monkeypatch):
+    """Not even the time of a file; nor does it start Ray."""
+    monkeypatch.chdir(finished.folder)
+    before, times = finished.files(), {path: path.stat().st_mtime_ns for path in finished.report.rglob("*")}
+    ended = losstune("run", "my.yaml")
+    assert ended.status == 0 and ended.out.splitlines()[0].startswith("done")
+    assert ended.out.splitlines()[-1] == finished.ended.out.splitlines()[-1]
+    assert finished.files() == before and {path: path.stat().st_mtime_ns for path in times} == times
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("recipe.epochs=10", "recipe.epochs: was 9, now 10"),
+        ("metric=macro_f1", "metric: was 'accuracy', now 'macro_f1'"),
+        ("split.seed=1", "split.seed: was 0, now 1"),
+        ("search.seeds=2", "search.seeds: was 3, now 2"),
+        ("losses=[{softmax: {learning_rate: 0.1}}, sigmoid, squared_error]", "losses.softmax.learning_rate: was"),
+    ],
+)
+def test_a_changed_study_is_refused_with_the_difference(finished, losstune, monkeypatch, change, said):
+    """Evidence of two different studies is not mixed, nor overwritten."""
+    monkeypatch.chdir(finished.folder)
+    before = finished.files()
+    ended = losstune("run", "my.yaml", "--set", change)
+    assert ended.status == 2 and ended.err.count("\n") == 1 and said in ended.err, ended
+    assert finished.files() == before
+
+
+@pytest.fixture(scope="module")
+def extended(finished, tmp_path_factory, start):
+    """The finished study, elsewhere, with more seeds; before: its trials and predictions as they were."""
+    folder = tmp_path_factory.mktemp("extended")
+    shutil.copytree(finished.folder, folder, dirs_exist_ok=True)
+    ran = Ran(folder, start)
+    ran.before = ran.trials(), ran.files("predictions"), ran.members()
+    return ran.run("--seeds", "5")
+
+
+def test_more_seeds_add_only_those(extended):
+    """What was confirmed is not trained again."""
+    trials, stored, members = extended.before
+    assert extended.ended.status == 0, extended.ended
+    assert [row for row in extended.trials() if row["id"] in {old["id"] for old in trials}] == trials
+    assert len(extended.trials()) == len(trials) + 6
+    assert stored.items() <= extended.files("predictions").items()
+    now = extended.members()
+    assert len(now) == 15 and now.merge(members).shape == members.shape
+
+
+def test_more_seeds_are_the_seeds_that_more_would_have_been(extended):
+    """Seed 4 is the same, whether it was asked for at once or later."""
+    assert_as_retrained(extended, "confirm.seeds=5")
+
+
+def test_seeds_added_after_a_look_are_pointed_out(extended):
+    """The error rate is no longer guaranteed, and the report says so."""
+    assert any("Seeds were added" in note for note in load_results(extended.out).notes)
+
+
+# --- kill -9 of the driver, in the middle of search and of confirm ---
+
+SLOW = """\
+data: digits
+network: mlp
+losses: [softmax, sigmoid, squared_error]
+recipe: {epochs: 27, batch_size: 16}
+search: {trials: 5, seeds: 2, halving: {first: 3, factor: 3}}
+confirm: {seeds: 5}
+resources: {members: 4}
+"""
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory, start):
+    """Killed twice, then run to its end; after: the trials and reports at each death."""
+    ran = Ran(folder_with(tmp_path_factory, "killed", my__yaml=SLOW), start)
+    ran.after = []
+    moments = (
+        lambda: any(row["state"] in ("complete", "stopped") for row in ran.trials("search")),
+        lambda: any(row["state"] == "complete" for row in ran.trials("confirm")),
+    )
+    for moment in moments:
+        running = ran.begin()
+        running.until(moment)
+        running.kill()
+        ran.after.append((ran.trials(), ran.read(read.all_reports)))
+    return ran.run()
+
+
+def test_a_killed_study_completes(killed):
+    """The same command, a third time."""
+    assert killed.ended.status == 0, killed.ended
+    assert len(killed.members()) == 15 and not killed.trials(state="running")
+
+
+def test_it_was_killed_in_the_middle(killed):
+    """Otherwise the other tests say nothing."""
+    (search, _), (confirm, _) = killed.after
+    assert any(row["state"] == "running" for row in search) and not any(row["phase"] == "confirm" for row in search)
+    ended = [row for row in confirm if row["phase"] == "confirm" and row["state"] == "complete"]
+    assert 0 < len(ended) < 15
+
+
+def test_no_finished_work_was_repeated(killed):
+    """What had ended, and what had been reported, stayed as it was."""
+    for trials, reports in killed.after:
+        ended = [row for row in trials if row["state"] != "running"]
+        assert [row for row in killed.trials() if row["id"] in {old["id"] for old in ended}] == ended
+        assert killed.read(read.all_reports)[: len(reports)] == reports
+
+
+def test_no_trial_was_lost_or_counted_twice(killed):
+    """Each loss has its five asks, every epoch of a trial is recorded once."""
+    for loss in LOSSES:
+        assert [row["number"] for row in killed.trials("search", loss=loss)] == [0, 1, 2, 3, 4]
+        assert [row["number"] for row in killed.trials("confirm", loss=loss)] == [0, 1, 2, 3, 4]
+    for row in killed.trials():
+        curve = [epoch["epoch"] for report in killed.read(read.all_reports) if report["trial"] == row["id"]
+                 for epoch in report["curve"]]  # fmt: skip
+        assert curve == list(range(1, len(curve) + 1)) and (row["state"] == "failed" or len(curve) == row["epoch"])
+
+
+def test_confirm_equals_an_uninterrupted_one(killed):
+    """Bit for bit, for the same chosen configurations."""
+    assert_as_retrained(killed)
+
+
+# --- a lane that dies, and Ctrl-C ---
+
+LONG = """\
+data: digits
+network: mlp
+losses: [softmax, sigmoid]
+recipe: {epochs: 60, batch_size: 4}
+search: {trials: 3, seeds: 2, halving: {first: 2, factor: 3}}
+confirm: {seeds: 2}
+resources: {members: 2}
+"""
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory, start):
+    """One of its lanes killed, then Ctrl-C, then run to its end; parked: the trials when it was interrupted."""
+    ran = Ran(folder_with(tmp_path_factory, "interrupted", my__yaml=LONG), start)
+    running = ran.begin()
+    running.until(lambda: any(row["epoch"] >= 2 for row in ran.trials("search")))
+    ran.lanes_before = len(ran.read(read.all_lanes))
+    running.until(running.lanes)[0].kill()
+    running.until(lambda: len(ran.read(read.all_lanes)) > ran.lanes_before)
+    running.until(lambda: all(row["lane"] for row in ran.trials("search", state="running") if row["crashes"])
+                  and any(row["epoch"] >= 2 and row["state"] == "running" for row in ran.trials("search")))  # fmt: skip
+    running.interrupt()
+    ran.at_interruption = running.wait()
+    ran.parked = ran.trials()
+    return ran.run()
+
+
+def test_a_killed_lane_is_replaced_and_its_trials_offered_again(interrupted):
+    """The study went on; who was there is under suspicion, and no more."""
+    events = [event["text"] for event in interrupted.read(read.all_events) if event["kind"] == "lane"]
+    assert len(events) == 1 and "died" in events[0]
+    suspects = [row for row in interrupted.trials("search") if row["crashes"]]
+    assert suspects and all(row["crashes"] == 1 and row["state"] in ("complete", "stopped") for row in suspects)
+
+
+def test_ctrl_c_ends_with_130_and_says_how_to_go_on(interrupted):
+    """Gently: the ledger is whole and the way back is one line."""
+    ended = interrupted.at_interruption
+    assert ended.status == 130, ended
+    assert "interrupted" in ended.out and "Traceback" not in ended.out + ended.err, ended
+
+
+def test_ctrl_c_parks_trials_with_their_checkpoints(interrupted):
+    """What ran is kept as it was, and held by no lane."""
+    parked = [row for row in interrupted.parked if row["state"] == "running"]
+    assert parked and all(row["lane"] is None for row in parked)
+    begun = [row for row in parked if row["checkpoint"]]
+    assert begun and all(row["checkpoint_epoch"] == row["epoch"] > 0 for row in begun)
+
+
+def test_an_interrupted_study_completes(interrupted):
+    """No trial lost, none run twice: every epoch of every trial is recorded once."""
+    assert interrupted.ended.status == 0, interrupted.ended
+    assert len(interrupted.members()) == 4 and len(interrupted.trials("search")) == 6
+    for row in interrupted.trials("search"):
+        curve = [epoch["epoch"] for report in interrupted.read(read.all_reports) if report["trial"] == row["id"]
+                 for epoch in report["curve"]]  # fmt: skip
+        assert curve == list(range(1, row["epoch"] + 1))
+
+
+def test_what_was_parked_went_on_from_its_checkpoint(interrupted):
+    """Its next report holds only the epochs after it."""
+    reports = interrupted.read(read.all_reports)
+    for row in interrupted.parked:
+        if row["state"] == "running" and row["checkpoint"]:
+            later = [r for r in reports if r["trial"] == row["id"] and r["epoch"] > row["checkpoint_epoch"]]
+            assert later and later[0]["attempt"] > row["attempt"]
+            assert later[0]["curve"][0]["epoch"] == row["checkpoint_epoch"] + 1
+    assert_as_retrained(interrupted)
+
+
+# --- everything of one's own: data, network, metric ---
+
+DATA = """
+import numpy as np
+from sklearn.datasets import load_digits
+def load():
+    x, y = load_digits(return_X_y=True)
+    x, keep = x.reshape(-1, 8, 8).astype(np.uint8) * 15, (y < 3) & ((y > 0) | (np.arange(len(y)) % 3 == 0))
+    x, y = x[keep], y[keep]
+    return x[:300], y[:300], x[300:], y[300:]
+"""
+# A user's file may have the name of one of losstune's rooms.
+NET = """
+from torch import nn
+def build(input_shape, num_classes):
+    return nn.Sequential(nn.Conv2d(input_shape[0], 4, 3, stride=2), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(),
+                         nn.Linear(36, num_classes))
+"""
+METRIC = """
+def score(logits, targets):
+    return float((logits.argmax(1) != targets).mean())
+score.greater_is_better = False
+"""
+OWN = """\
+data: my_data.py:load
+network: analysis.py:build
+metric: search.py:score
+losses: [softmax, {label_smoothing: {alpha: [0.05, 0.1]}}]
+recipe: {epochs: 4, batch_size: 32, class_weights: balanced, augmentation: crop}
+search: {method: random, trials: 2, seeds: 2, halving: null}
+confirm: {seeds: 2, train_on: all}
+"""
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory, start):
+    files = {"my__yaml": OWN, "my_data__py": DATA, "analysis__py": NET, "search__py": METRIC}
+    return Ran(folder_with(tmp_path_factory, "own", **files), start).run()
+
+
+def test_ones_own_data_network_and_metric(own):
+    """Shipped to the lanes, by whatever name; random search; class weights; augmentation."""
+    assert own.ended.status == 0, own.ended
+    rows = own.members()
+    assert len(rows) == 4 and np.allclose(rows["search.py:score"], 1 - rows["accuracy"])
+    assert {row["state"] for row in own.trials("search")} == {"complete"}
+
+
+def test_ones_own_metric_decides_in_its_own_direction(own):
+    """An error rate: the lowest is chosen, and wins."""
+    for choice in own.read(read.all_choices):
+        scores = [row["score"] for row in own.trials("search", loss=choice["loss"])]
+        assert choice["score"] == min(scores)
+    means = own.members().groupby("loss")["search.py:score"].mean()
+    import yaml
+
+    assert means[yaml.safe_load((own.report / "winner.yaml").read_text())["loss"]] == means.min()
+
+
+def test_train_on_all_trains_on_validation_too(own):
+    """Bit for bit what training on both splits gives; and there is no score on validation to report."""
+    assert_as_retrained(own)
+    validation = [name for name in own.members() if name.startswith("validation_")]
+    assert own.members()[validation].isna().all(axis=None)
+
+
+def test_a_winner_needs_nothing_of_ones_own_files(own, tmp_path):
+    """It carries the network's text."""
+    shutil.copytree(own.report, tmp_path / "report")
+    plan = make_plan(load_study(own.folder / "my.yaml"))
+    model = load_model(tmp_path / "report" / "winner.yaml")
+    rows = own.members().set_index(["loss", "seed"])
+    found = [row.accuracy for row in rows.itertuples() if row.Index[0] == model.loss]
+    assert (model.predict(plan.test.x) == plan.test.y).mean() in found
+
+
+def test_changed_files_of_ones_own_are_a_changed_study(own, losstune, monkeypatch, tmp_path):
+    """They are part of its identity."""
+    copy = tmp_path / "own"
+    shutil.copytree(own.folder, copy)
+    (copy / "analysis.py").write_text(NET.replace("Conv2d(input_shape[0], 4,", "Conv2d(input_shape[0], 4 ,"))
+    monkeypatch.chdir(copy)
+    ended = losstune("run", "my.yaml")
+    assert ended.status == 2 and "network: its file has changed" in ended.err, ended
+
+
+# --- feature vectors, a cost matrix, bfloat16, a loss that always fails ---
+
+VECTORS = """\
+data: npz:my.npz
+network: mlp
+metric: cost:costs.csv
+losses: [softmax, squared_error, {sigmoid: {learning_rate: 1.0e+30}}]
+recipe: {epochs: 4, batch_size: 16, precision: bfloat16, class_weights: [1, 2, 1]}
+search: {trials: 2, seeds: 2, halving: {first: 2, factor: 2}}
+confirm: {seeds: 2}
+"""
+COSTS = np.array([[0, 1, 5], [1, 0, 1], [2, 1, 0]])
+
+
+@pytest.fixture(scope="module")
+def vectors(tmp_path_factory, start):
+    folder = folder_with(tmp_path_factory, "vectors", my__yaml=VECTORS)
+    np.savetxt(folder / "costs.csv", COSTS, delimiter=",")
+    rng = np.random.default_rng(0)
+    y = np.arange(400) % 3
+    x = rng.normal(size=(400, 6)) + 2 * np.eye(3, 6)[y]
+    np.savez(folder / "my.npz", x_train=x[:300], y_train=y[:300], x_test=x[300:], y_test=y[300:])
+    return Ran(folder, start).run()
+
+
+def test_a_study_with_failed_members_ends_with_3_and_names_the_loss(vectors):
+    """It is complete, but somebody should look."""
+    assert vectors.ended.status == 3, vectors.ended
+    assert "sigmoid: 2 of 2 confirmed members failed" in vectors.ended.out
+    assert "search-sigmoid-0000 failed: " in vectors.ended.err
+
+
+def test_a_loss_that_always_fails_scores_as_the_constant_predictor(vectors):
+    """Never missing from runs.csv or the table."""
+    rows = vectors.members().set_index("loss")
+    y_train, y_test = (np.load(vectors.folder / "my.npz")[name] for name in ("y_train", "y_test"))
+    constant = np.bincount(make_plan(load_study(vectors.folder / "my.yaml")).train.y).argmax()
+    assert (rows.loc["sigmoid", "state"] == "failed").all()
+    assert (rows.loc["sigmoid", "cost:costs.csv"] == COSTS[y_test, constant].mean()).all()
+    assert set(pd.read_csv(vectors.report / "table.csv")["loss"]) == {"softmax", "squared_error", "sigmoid"}
+
+
+def test_costs_are_those_of_the_predictions(vectors):
+    """Row true class, column predicted class, the mean over the test set."""
+    for row in vectors.members().itertuples():
+        if row.state == "complete":
+            stored = vectors.predictions(f"confirm0-{row.loss}-{row.seed:04d}")
+            cost = COSTS[stored.test_targets, stored.test_logits.argmax(1)].mean()
+            assert vectors.members().set_index(["loss", "seed"]).loc[(row.loss, row.seed), "cost:costs.csv"] == cost
+
+
+def test_the_lowest_cost_wins(vectors):
+    """In the choice of configurations, the table and winner.yaml."""
+    import yaml
+
+    means = vectors.members().groupby("loss")["cost:costs.csv"].mean()
+    winner = yaml.safe_load((vectors.report / "winner.yaml").read_text())
+    assert means[winner["loss"]] == means.min() and means["sigmoid"] == means.max()
+    for choice in vectors.read(read.all_choices):
+        full = [row["score"] for row in vectors.trials("search", loss=choice["loss"], state="complete")]
+        assert choice["score"] == (min(full) if full else None)
+
+
+def test_bfloat16_is_another_arithmetic(vectors):
+    """The predictions are those of a bfloat16 network, and not of a float32 one."""
+    expected = {precision: retrained(vectors, f"recipe.precision={precision}") for precision in ("bfloat16", "float32")}
+    for trial in expected["bfloat16"]:
+        stored = vectors.predictions(trial).test_logits
+        assert np.array_equal(stored, expected["bfloat16"][trial][1])
+        assert not np.array_equal(stored, expected["float32"][trial][1])
+
+
+def test_the_winner_of_a_bfloat16_study_predicts(vectors):
+    """In float32, which is close."""
+    plan = make_plan(load_study(vectors.folder / "my.yaml"))
+    model = load_model(vectors.report / "winner.yaml")
+    stored = vectors.predictions(f"confirm0-{model.loss}-0000")
+    assert (model.predict(plan.test.x) == stored.test_logits.argmax(1)).mean() > 0.95
+
+
+# --- two at a time ---
+
+
+def test_a_second_run_at_the_same_time_is_refused(tmp_path_factory, start):
+    """In one line that says who runs it; the first one goes on."""
+    ran = Ran(folder_with(tmp_path_factory, "two", my__yaml=TEXT), start)
+    first = ran.begin()
+    first.until(lambda: ledger_path(ran.out).is_file() and (ran.out / "ledger" / "lock").read_text())
+    second = ran.begin().wait()
+    assert second.status == 2 and f"process {first.process.pid} on" in second.err and second.err.count("\n") == 1
+    assert first.process.poll() is None
+    first.kill()
