@@ -157,6 +157,10 @@ class Stack:
         for step in range(self.steps):
             x, targets = self.training.batch(order[:, step])
             x = self.training.normalization(augmented(x, self.recipe.augmentation, augment))
+            if not self.backend.together:
+                # For a network's own draws, such as dropout between its layers, which use torch's global generator.
+                member = chunk.members[0]
+                torch.manual_seed(derive(self.study, member.trial.phase, member.seed, "network", member.epoch, step))
             total += chunk.step(x, targets, progress[step], rates[step], noise)
         return total / self.steps
 

@@ -159,6 +159,27 @@ def test_a_users_network_trains_member_after_member(make_stack, make_trial, digi
     assert not torch.equal(members[0]["buffers"]["1.running_mean"], members[1]["buffers"]["1.running_mean"])
 
 
+DROPOUT_NET = """
+from torch import nn
+
+def build(input_shape, num_classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Dropout(0.5), nn.Linear(32, num_classes))
+"""
+
+
+def test_a_networks_own_dropout_does_not_depend_on_company(make_stack, make_trial, same_bits):
+    recipe = {"network": "my_net.py:build", "source": DROPOUT_NET, "examples": 320}
+    trial = make_trial("softmax", seeds=(0,), learning_rate=0.1)
+    expected = alone(make_stack, trial, 2, **recipe)
+    stack = make_stack(**recipe)
+    stack.join(make_trial("sigmoid", learning_rate=0.1))
+    stack.train_epoch()
+    stack.join(trial)
+    stack.train_epoch()
+    stack.train_epoch()
+    assert same_bits(stack.leave(trial.id), expected)
+
+
 def test_class_weights_scale_the_examples_of_a_class(make_stack, make_trial):
     """With all weight on class 3 the network learns to answer 3."""
     weights = tuple(1.0 if label == 3 else 0.0 for label in range(10))
