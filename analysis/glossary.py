@@ -40,7 +40,7 @@ TERMS = {
     ),
     "simultaneous interval": (
         "A range for a difference, wide enough that all the intervals of the table hold together with the stated "
-        "confidence. The test can be slightly sharper than the interval."
+        "confidence. The step-down test can be sharper: a pair can be separated while its interval covers zero."
     ),
     "paper rule": (
         "How papers often choose what to print in bold: everything that an unadjusted Welch t-test against the best"
@@ -55,7 +55,8 @@ TERMS = {
         "standard error larger (first number) or smaller (second) than the one observed."
     ),
     "baseline": (
-        "The loss that was declared, before anything ran, as the one to improve on."
+        "The loss that was declared, before anything ran, as the one to improve on. The pairs with it are tested once "
+        "more as a family of their own, which is smaller than that of all pairs and so can separate more."
     ),
     "trial": (
         "One configuration of one loss, tried in the search with several seeds on the validation split."
@@ -88,7 +89,8 @@ TERMS = {
         "is better."
     ),
     "skewness": (
-        "How lopsided differences are over seeds. Strong skew makes false separations somewhat more frequent."
+        "How lopsided differences are over seeds. Strong skew makes false separations more frequent than alpha, most of"
+        " all where a loss collapses in rare seeds."
     ),
     "correlation over seeds": (
         "How much the losses share good and bad seeds. The higher, the more pairing helps."

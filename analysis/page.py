@@ -76,6 +76,7 @@ def _verdict(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
     warnings = "".join(f'<p class="warn">{escape(_sentence(text))}</p>' for text in
                        [*verdict["notes"], *verdict["warnings"]])  # fmt: skip
     condition = f'<p class="quiet">This holds {escape(verdict["conditional_on"])}.</p>'
+    condition += f'<p class="quiet">{escape(verdict["families"])}</p>' if verdict["families"] else ""
     first, _, rest = verdict["headline"].partition(". ")
     lines = f'<p class="headline">{escape(first.removesuffix("."))}.</p>'
     lines += f'<p class="gain">{escape(rest)}</p>' if rest else ""
@@ -138,7 +139,7 @@ def _paper_rule(results: Results, verdict: dict, tables: dict, drawn: list) -> s
     if more:
         text += f"It leaves out {listed(more)}, which no loss is shown to beat. "
     if fewer:
-        text += f"It keeps {listed(fewer)}, which the paired test separates from a better loss."
+        text += f"It keeps {listed(fewer)}, which the test above separates from a better loss."
     why = "That rule is not adjusted for the number of losses: with 9 equal ones and 8 seeds it errs 51% of the time."
     return f'<p>{escape(text)}</p><p class="quiet">{why}</p>'
 

@@ -76,6 +76,11 @@ class Results:
         present = set(self.members["loss"])
         return [loss for loss in self.study["losses"] if loss in present]
 
+    def resolution(self) -> float | None:
+        """The step between possible scores where it is known: one test example, for shares of right answers."""
+        examples = self.study.get("n_test")
+        return 1 / examples if self.metric in ("accuracy", "top5_accuracy") and examples else None
+
     def metrics(self) -> list[str]:
         """The metrics of the members, the study's own first; those on validation are left out."""
         names = [name for name in self.members.columns

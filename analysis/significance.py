@@ -20,21 +20,23 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from losstune.analysis.caveats import caveats
+from losstune.analysis.comparable import check_scores
 from losstune.analysis.pairtests import (
-    SIGN_FLIP_SEEDS,
     Family,
+    column_moments,
     family_of_pairs,
     is_paired,
     method_name,
+    never_varies,
+    rounding_noise,
     welch,
 )
 from losstune.analysis.power import seeds_to_decide
-from losstune.analysis.signflips import TIE, sign_patterns
+from losstune.analysis.signflips import ROUNDING
 from losstune.spaces import InputError
 
 PAPER_ALPHA = 0.05
-# Skewness beyond what one in a hundred normal samples shows in any of its pairs.
-SKEW_LEVEL = 0.01
 
 
 @dataclass(frozen=True)
@@ -47,12 +49,13 @@ class Comparison:
     seeds_needed_high (total seeds that would decide an undecided pair, see `power.seeds_to_decide`; None = unbounded,
     also for separated pairs), correlation (of the two losses over seeds) and skew (of the paired differences);
     both NaN without common seeds. best_set: the losses nobody beats, the highest mean first. seeds: the fewest
-    seeds of any loss. correlation: mean over pairs; skew: the largest |skew|.
+    seeds of any loss. correlation: mean over pairs; skew: the largest |skew|. resolution: see `analyse`.
     """
 
     scores: pd.DataFrame
     alpha: float
     rope: float | None
+    resolution: float | None
     pairs: pd.DataFrame
     best_set: list[str]
     method: str
@@ -78,13 +81,18 @@ def compare(
 
     Raises InputError (one line) for scores that cannot be compared.
     """
-    found = analyse(scores, alpha, rope)
+    return comparison_table(analyse(scores, alpha, rope), baseline)
+
+
+def comparison_table(found: Comparison, baseline: str | None = None) -> pd.DataFrame:
+    """What `compare` returns, from what `analyse` found."""
     if baseline is not None and baseline not in found.scores.columns:
         raise InputError(f"baseline: {baseline!r} is not in scores; allowed: {', '.join(found.scores.columns)}")
-    x = found.scores.to_numpy()
-    means = found.scores.mean()
+    rope, means = found.rope, found.scores.mean()
     best = means.idxmax()
-    table = pd.DataFrame({"mean": means, "standard_error": found.scores.sem(), "n_seeds": found.scores.count()})
+    columns = column_moments(found.scores.to_numpy())
+    error = np.sqrt(columns.variances / columns.counts)
+    table = pd.DataFrame({"mean": means, "standard_error": error, "n_seeds": columns.counts})
     # The best one itself, whose pair with itself no test holds.
     alone = {"difference": 0.0, "ci_low": 0.0, "ci_high": 0.0, "p": 1.0, "practically_equivalent": rope is not None}
     rows = {loss: alone if loss == best else _row_against(found.pairs, best, loss) for loss in table.index}
@@ -93,9 +101,9 @@ def compare(
     if rope is None:
         table = table.drop(columns="practically_equivalent")
     table["in_best_set"] = table.index.isin(found.best_set)
-    table["paper_rule"] = paper_rule(x)
+    table["paper_rule"] = paper_rule(found.scores.to_numpy())
     if baseline is not None:
-        table = table.join(_against_baseline(found.scores, baseline, alpha))
+        table = table.join(_against_baseline(found, baseline))
     return table.sort_values("mean", ascending=False, kind="stable").rename_axis("loss")
 
 
@@ -109,11 +117,12 @@ def _row_against(pairs: pd.DataFrame, best: str, loss: str) -> dict[str, Any]:
     return {"difference": middle, "ci_low": low, "ci_high": high, **kept}
 
 
-def _against_baseline(scores: pd.DataFrame, baseline: str, alpha: float) -> pd.DataFrame:
+def _against_baseline(found: Comparison, baseline: str) -> pd.DataFrame:
     """The same steps on the pairs (loss, baseline) alone; the baseline against itself is 0 with p = 1."""
+    scores, own = found.scores, (found.alpha, found.resolution)
     column = scores.columns.get_loc(baseline)
     others = np.array([index for index in range(scores.shape[1]) if index != column])
-    family = family_of_pairs(scores.to_numpy(), others, np.full(len(others), column), alpha)
+    family = family_of_pairs(scores.to_numpy(), others, np.full(len(others), column), *own)
     names = ["baseline_difference", "baseline_ci_low", "baseline_ci_high", "baseline_p"]
     low, high = family.difference - family.half_width, family.difference + family.half_width
     values = pd.DataFrame(dict(zip(names, (family.difference, low, high, family.p), strict=True)))
@@ -127,28 +136,34 @@ def paper_rule(x: np.ndarray) -> np.ndarray:
 
     (S, L) scores -> (L,) bool.
     """
-    means, counts = np.nanmean(x, axis=0), (~np.isnan(x)).sum(axis=0)
-    every = np.arange(x.shape[1])
-    t, df, _ = welch(means, np.nanvar(x, axis=0, ddof=1), counts, np.full_like(every, np.argmax(means)), every)
+    columns, every = column_moments(x), np.arange(x.shape[1])
+    _, t, df, _ = welch(columns, np.full_like(every, np.argmax(columns.means)), every)
     return 2 * stats.t.sf(np.abs(t), df) > PAPER_ALPHA
 
 
-def analyse(scores: pd.DataFrame, alpha: float = 0.05, rope: float | None = None) -> Comparison:
-    """All pairs of losses, tested; see the module and `Comparison`. Raises InputError (one line) on bad input."""
+def analyse(
+    scores: pd.DataFrame, alpha: float = 0.05, rope: float | None = None, resolution: float | None = None
+) -> Comparison:
+    """All pairs of losses, tested; see the module and `Comparison`. Raises InputError (one line) on bad input.
+
+    resolution: the step between possible scores where it is known (1 / n_test for accuracy). With fewer than 8 seeds
+    the t-tests take no standard deviation below it: counts of right answers are often the same in all of a few seeds
+    by chance, so that x/0 = infinity separates equal losses in most studies of 2 seeds and a third of those of 3.
+    """
     scores = check_scores(scores, alpha, rope)
     x = scores.to_numpy()
     # The pair's first loss is the one with the higher mean; equal means keep the order of the columns.
     ranking = np.argsort(-np.nanmean(x, axis=0), kind="stable")
     upper, lower = (ranking[side] for side in np.triu_indices(x.shape[1], 1))
-    family = family_of_pairs(x, upper, lower, alpha)
+    family = family_of_pairs(x, upper, lower, alpha, resolution)
     pairs = _pair_table(scores, upper, lower, family, alpha, rope)
     beaten = set(pairs.loc[pairs["a_beats_b"], "loss_b"])
     skew = float(pairs["skew"].abs().max())
     return Comparison(
-        scores=scores, alpha=alpha, rope=rope, pairs=pairs, method=method_name(x), paired=is_paired(x), skew=skew,
-        best_set=[loss for loss in scores.columns[ranking] if loss not in beaten],
+        scores=scores, alpha=alpha, rope=rope, resolution=resolution, pairs=pairs, paired=is_paired(x), skew=skew,
+        method=method_name(x, resolution), best_set=[loss for loss in scores.columns[ranking] if loss not in beaten],
         seeds=int(scores.count().min()), correlation=float(pairs["correlation"].mean()),
-        warnings=_warnings(x, alpha, family, skew),
+        warnings=caveats(scores, alpha, resolution, family, skew),
     )  # fmt: skip
 
 
@@ -160,7 +175,7 @@ def _pair_table(scores, upper, lower, family: Family, alpha: float, rope: float 
     needed = seeds_to_decide(family.difference / unit, family.error / unit, family.level, len(x), paired)
     few, many = ([None if won else n for won, n in zip(beats, side, strict=True)] for side in needed)
     correlation = _correlations(x)[upper, lower] if paired else np.full(len(upper), np.nan)
-    skew = _skews(x[:, upper] - x[:, lower], family.sd) if paired else np.full(len(upper), np.nan)
+    skew = _skews(x, upper, lower) if paired else np.full(len(upper), np.nan)
     table = pd.DataFrame({
         "loss_a": scores.columns[upper], "loss_b": scores.columns[lower], "difference": family.difference,
         "sd": family.sd, "t": family.t, "p": family.p, "ci_low": low, "ci_high": high,
@@ -174,63 +189,19 @@ def _pair_table(scores, upper, lower, family: Family, alpha: float, rope: float 
 
 def _correlations(x: np.ndarray) -> np.ndarray:
     """(S, L) -> (L, L) correlations over seeds; NaN where a loss never varies."""
-    varies = x.std(axis=0) > TIE * np.abs(x).max(axis=0)
+    varies = x.std(axis=0) > ROUNDING * np.abs(x).max(axis=0)
     with np.errstate(all="ignore"):
         return np.where(np.outer(varies, varies), np.corrcoef(x, rowvar=False), np.nan)
 
 
-def _skews(differences: np.ndarray, sd: np.ndarray) -> np.ndarray:
-    """Sample skewness (adjusted, G1) of each column; 0 where nothing varies, NaN for two seeds."""
-    seeds = len(differences)
+def _skews(x: np.ndarray, upper: np.ndarray, lower: np.ndarray) -> np.ndarray:
+    """Sample skewness (adjusted, G1) of each pair's differences; 0 where nothing varies, NaN for two seeds."""
+    seeds, differences = len(x), x[:, upper] - x[:, lower]
     if seeds < 3:
-        return np.full(differences.shape[1], np.nan)
-    z = (differences - differences.mean(axis=0)) / np.where(sd > 0, sd, np.inf)
+        return np.full(len(upper), np.nan)
+    constant = never_varies(differences, rounding_noise(x, upper, lower))
+    z = (differences - differences.mean(axis=0)) / np.where(constant, np.inf, differences.std(axis=0, ddof=1))
     return (z**3).sum(axis=0) * seeds / ((seeds - 1) * (seeds - 2))
 
 
-def _warnings(x: np.ndarray, alpha: float, family: Family, skew: float) -> list[str]:
-    seeds, found = len(x), []
-    if is_paired(x) and seeds >= SIGN_FLIP_SEEDS:
-        smallest = 1 / len(sign_patterns(seeds))
-        if smallest > alpha:
-            found.append(f"{seeds} seeds cannot separate anything at alpha = {alpha:g}: "
-                         f"the smallest p they can reach is {smallest:.2g}")
-        error = np.sqrt(6 * seeds * (seeds - 1) / ((seeds - 2) * (seeds + 1) * (seeds + 3)))
-        if skew > error * stats.norm.isf(SKEW_LEVEL / 2 / len(family.t)):
-            found.append(f"a difference between two losses is strongly skewed over seeds (skewness {skew:.1f}): "
-                         "false separations may be somewhat more frequent than alpha, up to 8% in simulations at 5%")
-    elif is_paired(x):
-        found.append(f"{seeds} seeds are too few for a sign-flip test (it takes {SIGN_FLIP_SEEDS}): the t-tests used "
-                     "instead rely on normally distributed differences")
-    else:
-        found.append("not every loss has every seed, so the losses are compared unpaired, which separates less")
-    if np.isinf(family.t).any():
-        found.append("some difference is exactly the same in every seed: it counts as infinitely clear")
-    return found  # fmt: skip
-
-
-def check_scores(scores: Any, alpha: float = 0.05, rope: float | None = None) -> pd.DataFrame:
-    """The scores as floats, rows without any score dropped; InputError (one line) says what cannot be compared."""
-    if not isinstance(scores, pd.DataFrame):
-        raise InputError(f"scores: a {type(scores).__name__}; needed: a DataFrame, a row per seed, a column per loss")
-    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 < alpha < 1:
-        raise InputError(f"alpha: {alpha!r} is out of bounds; allowed: (0, 1)")
-    if rope is not None and (isinstance(rope, bool) or not isinstance(rope, int | float) or not 0 < rope < np.inf):
-        raise InputError(f"rope: {rope!r} is out of bounds; allowed: a number above 0")
-    if scores.shape[1] < 2:
-        raise InputError(f"scores: {scores.shape[1]} loss; needed: at least 2 columns, one per loss")
-    if not scores.columns.is_unique:
-        raise InputError(f"scores: column {scores.columns[scores.columns.duplicated()][0]!r} occurs twice")
-    for name, column in scores.items():
-        if not pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
-            raise InputError(f"scores: column {name!r} is not numeric ({column.dtype})")
-    scores = scores.set_axis([str(name) for name in scores.columns], axis=1).astype(float)
-    for name, column in scores.items():
-        if np.isinf(column).any():
-            raise InputError(f"scores: column {name!r} holds an infinite value; allowed: finite numbers or empty")
-        if column.count() < 2:
-            raise InputError(f"scores: column {name!r} has {column.count()} seed(s); needed: at least 2")
-    return scores.dropna(how="all")
-
-
-__all__ = ["Comparison", "analyse", "check_scores", "compare", "paper_rule"]
+__all__ = ["Comparison", "analyse", "check_scores", "compare", "comparison_table", "paper_rule"]

@@ -15,7 +15,7 @@ from losstune.analysis.results import (
     show_parameter,
     show_parameters,
 )
-from losstune.analysis.significance import compare
+from losstune.analysis.significance import analyse, comparison_table
 from losstune.analysis.tabletext import Table
 from losstune.spaces import InputError
 
@@ -47,7 +47,8 @@ def _compared(results: Results) -> pd.DataFrame:
     scores, confirm = results.score_matrix(), results.study["confirm"]
     baseline = results.study.get("baseline")
     try:
-        table = compare(scores, confirm.get("alpha", 0.05), baseline if baseline in scores else None)
+        found = analyse(scores, confirm.get("alpha", 0.05), resolution=results.resolution())
+        table = comparison_table(found, baseline if baseline in scores else None)
     except InputError:
         table = pd.DataFrame({"mean": scores.mean(), "standard_error": scores.sem(), "n_seeds": scores.count()})
         table = table.sort_values("mean", ascending=False, kind="stable")
@@ -116,9 +117,9 @@ def baseline_table(results: Results, frame: pd.DataFrame) -> Table | None:
     baseline, metric = results.study["baseline"], results.metric
     rows = [[row["loss"], *_difference(row, "baseline_", metric, best=row["loss"] == baseline)]
             for row in frame.to_dict("records")]  # fmt: skip
-    caption = f"Gain over the baseline {baseline}; adjusted over the pairs with it. Bold: separated from it."
+    caption = f"Difference to the baseline {baseline}; p adjusted over the pairs with it alone. Bold: separated."
     clear = np.flatnonzero(frame["baseline_p"] <= results.study["confirm"].get("alpha", 0.05)).tolist()
-    return Table("baseline", caption, ["loss", f"gain{_unit(metric)}", "interval", "p"], rows, frozenset(clear))
+    return Table("baseline", caption, ["loss", f"difference{_unit(metric)}", "interval", "p"], rows, frozenset(clear))
 
 
 def pairs_table(verdict: dict) -> Table | None:

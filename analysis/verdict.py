@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 
 from losstune.analysis.results import Results, metric_name
-from losstune.analysis.significance import Comparison, analyse, compare
-from losstune.analysis.wording import CONDITIONAL_ON, headline, listed
+from losstune.analysis.significance import Comparison, analyse, comparison_table
+from losstune.analysis.wording import CONDITIONAL_ON, FAMILIES, headline, listed
 
 UNEQUAL = 1.25
 AUDITED = ("member_epochs", "slot_seconds")
@@ -27,7 +27,7 @@ def make_verdict(results: Results) -> dict[str, Any]:
     alpha, rope = confirm.get("alpha", 0.05), confirm.get("rope")
     scores = results.score_matrix()
     reason = _too_few(scores)
-    comparison = analyse(scores, alpha, rope) if reason is None else None
+    comparison = analyse(scores, alpha, rope, results.resolution()) if reason is None else None
     verdict = {
         "study": results.study["name"], "metric": results.metric, "greater_is_better": results.greater_is_better,
         "alpha": alpha, "rope": rope, "conditional_on": CONDITIONAL_ON,
@@ -54,21 +54,22 @@ def _nothing(reason: str) -> dict[str, Any]:
     """The keys of `_findings` where nothing can be compared."""
     return {
         "headline": f"No comparison is possible: {reason}.", "best_set": [], "highest_mean": None, "n_seeds": 0,
-        "method": None, "paired": None, "baseline": None, "separated_pairs": [], "undecided_pairs": [],
-        "practically_equivalent": [], "paper_rule": None, "realized_correlation": None, "largest_skew": None,
-        "warnings": [],
+        "method": None, "paired": None, "baseline": None, "families": None, "separated_pairs": [],
+        "undecided_pairs": [], "practically_equivalent": [], "paper_rule": None, "realized_correlation": None,
+        "largest_skew": None, "warnings": [],
     }  # fmt: skip
 
 
 def _findings(results: Results, comparison: Comparison) -> dict[str, Any]:
     baseline = results.study.get("baseline")
     baseline = baseline if baseline in comparison.scores.columns else None
-    table = compare(comparison.scores, comparison.alpha, baseline, comparison.rope)
+    table = comparison_table(comparison, baseline)
     separated, undecided = _pairs(comparison.pairs)
     return {
         "best_set": comparison.best_set, "highest_mean": table.index[0], "n_seeds": comparison.seeds,
         "method": comparison.method, "paired": comparison.paired,
         "baseline": _gain(table, baseline, comparison.alpha),
+        "families": FAMILIES if baseline and len(table) > 2 else None,
         "separated_pairs": separated, "undecided_pairs": undecided,
         "practically_equivalent": [pair["losses"] for pair in undecided if pair["practically_equivalent"]]
         + [[pair["better"], pair["worse"]] for pair in separated if pair["practically_equivalent"]],
@@ -92,7 +93,7 @@ def _pairs(pairs: pd.DataFrame) -> tuple[list[dict], list[dict]]:
 
 
 def _gain(table: pd.DataFrame, baseline: str | None, alpha: float) -> dict[str, Any] | None:
-    """What the highest mean gains over the declared baseline."""
+    """What the highest mean gains over the declared baseline, tested over the pairs with the baseline alone."""
     if baseline is None:
         return None
     row = table.iloc[0]
@@ -128,14 +129,15 @@ def _incomplete(results: Results) -> list[str]:
     found, failed = [], results.members.loc[results.members["state"] == "failed", "loss"].value_counts(sort=False)
     for loss, count in failed.items():
         runs = "1 confirmed seed" if count == 1 else f"{count} confirmed seeds"
-        found.append(f"{runs} of {loss} failed; failed seeds score as the constant predictor")
+        found.append(f"{runs} of {loss} failed; failed seeds score as the constant predictor, and where losses fail "
+                     "in rare seeds, false separations can be far more frequent than alpha")
     missing = [loss for loss in results.study["losses"] if loss not in set(results.members["loss"])]
     if missing:
         found.append(f"not compared, because no configuration was confirmed: {listed(missing)}")
     undefined = [loss for loss in results.confirmed() if loss not in results.score_matrix()]
     if undefined:
         found.append(f"not compared, because {metric_name(results.metric)} is not defined for it: {listed(undefined)}")
-    return found
+    return found  # fmt: skip
 
 
 def audit_budget(budget: pd.DataFrame) -> list[dict[str, Any]]:

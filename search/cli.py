@@ -6,12 +6,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from losstune.spaces import InputError, StudyStopped
+
+if TYPE_CHECKING:
+    from losstune.search.phases import Outcome
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -44,18 +47,11 @@ def run(
     loaded = _load(study, set_, seeds, trials, hours)
     with Progress(loaded) as progress:
         outcome = run_study(loaded, out, address, progress)
+    _say_costs(outcome)
     if outcome.interrupted:
         console.print(f"interrupted; the same command goes on: losstune run {study}")
     else:
         _say_verdict(outcome.folder, done_before=not outcome.new)
-    outside = outcome.standing.outside_training()
-    if outcome.new and outside is not None:
-        console.print(f"slot time outside training: {outside:.3f} s per trial")
-    for loss in outcome.standing.losses.values():
-        if loss.confirm_failed:
-            console.print(f"{loss.loss}: {loss.confirm_failed} of {loss.confirmed} confirmed members failed")
-    if outcome.projection_behind:
-        console.print(outcome.projection_behind)
     raise typer.Exit(outcome.status)
 
 
@@ -245,6 +241,18 @@ def _folder(study: str, out: Path) -> Path:
 def _use_data_root(data_root: Path | None) -> None:
     if data_root is not None:
         os.environ["LOSSTUNE_DATA"] = str(data_root)
+
+
+def _say_costs(outcome: Outcome) -> None:
+    """What the user should know of how a run went, before its verdict."""
+    outside = outcome.standing.outside_training()
+    if outcome.new and outside is not None:
+        console.print(f"slot time outside training: {outside:.3f} s per trial")
+    for loss in outcome.standing.losses.values():
+        if loss.confirm_failed:
+            console.print(f"{loss.loss}: {loss.confirm_failed} of {loss.confirmed} confirmed members failed")
+    if outcome.projection_behind:
+        console.print(outcome.projection_behind)
 
 
 def _say_verdict(folder: Path, done_before: bool = False) -> None:

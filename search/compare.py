@@ -2,48 +2,176 @@
 
 from __future__ import annotations
 
+import csv
+import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from losstune.spaces import InputError
+
+if TYPE_CHECKING:
+    from losstune.analysis.significance import Comparison
+
+MISSING = ("", "nan", "na", "n/a", "null", "none")
+# What pandas calls an index that was written without a name and read back.
+INDEX_NAMES = ("", "Unnamed: 0")
+SHAPE = "allowed: a CSV file with a column per loss, a row per seed"
+CONDITIONAL_ON = ("This holds for the runs as given: on their test set, at their configurations, with seeds drawn as "
+                  "theirs were; a row must be the same seed for every loss.")  # fmt: skip
 
 
 def read_scores(path: Path) -> pd.DataFrame:
     """A column per loss, a row per seed; a column named seed is the index. InputError for what is not numbers."""
+    lines = _lines(path)
+    names, rows = [cell.strip() for cell in lines[0][1]], lines[1:]
+    _check_header(path, names, rows)
+    for number, cells in rows:
+        if len(cells) > len(names):
+            raise InputError(f"{path}, line {number}: {len(cells)} values under {len(names)} names; {SHAPE}")
+    cells = [(number, line + [""] * (len(names) - len(line))) for number, line in rows]
+    columns = {name: [(number, line[place].strip()) for number, line in cells] for place, name in enumerate(names)}
+    if names[0] in INDEX_NAMES:
+        columns.pop(names[0])
+    seeds = columns.pop("seed", None)
+    scores = {name: [_number(path, name, *cell) for cell in column] for name, column in columns.items()}
+    return pd.DataFrame(scores, index=None if seeds is None else pd.Index([text for _, text in seeds], name="seed"))
+
+
+def _lines(path: Path) -> list[tuple[int, list[str]]]:
+    """The lines that are not blank, each with its number and cells, the header first."""
     try:
-        scores = pd.read_csv(path)
-    except (OSError, ValueError) as error:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True, skipinitialspace=True)
+            lines = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
+    except (OSError, ValueError, csv.Error) as error:
         reason = " ".join(str(getattr(error, "strerror", None) or error).split())
-        raise InputError(f"{path}: {reason}; allowed: a CSV file with a column per loss, a row per seed") from None
-    scores = scores.drop(columns=[name for name in scores if str(name).startswith("Unnamed")])
-    for name in scores:
-        if not pd.api.types.is_numeric_dtype(scores[name]):
-            raise InputError(f"{path}: column {name}: not numbers; allowed: a score per seed, empty where missing")
-    return scores.set_index("seed") if "seed" in scores else scores
+        raise InputError(f"{path}: {reason}; {SHAPE}") from None
+    if not lines:
+        raise InputError(f"{path}: is empty; {SHAPE}")
+    return lines
+
+
+def _check_header(path: Path, names: list[str], rows: list) -> None:
+    """That every name stands for one column of scores; the first may have none where it is an index."""
+    for separator, called in ((";", "semicolons"), ("\t", "tabs")):
+        if len(names) == 1 and separator in names[0]:
+            raise InputError(f"{path}: separated by {called} ({separator!r}); allowed: commas, and decimal points")
+    if all(map(_is_number, names)):
+        raise InputError(f"{path}: the first row holds numbers only; needed: a header, the name of each loss")
+    for place, name in enumerate(names):
+        if name in names[:place]:
+            raise InputError(f"{path}: the column {name or 'without a name'!r} occurs twice; needed: one per name")
+        is_index = place == 0 and _index_like([cells[0].strip() for _, cells in rows])
+        if name == "" and not is_index:
+            raise InputError(f"{path}: column {place + 1} has no name; needed: the name of a loss, or 'seed'")
+        if name == INDEX_NAMES[1] and place == 0 and not is_index:
+            raise InputError(f"{path}: column 1, {name!r}, is no index; needed: the name of a loss, or 'seed'")
+    if not rows:
+        raise InputError(f"{path}: no rows below the header; {SHAPE}")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return "_" not in text
+
+
+def _index_like(cells: list[str]) -> bool:
+    """Whether cells label rows: no two the same, and whole numbers or words, which scores are not."""
+    return len(set(cells)) == len(cells) and all(cell.isdigit() or not _is_number(cell) for cell in cells)
+
+
+def _number(path: Path, name: str, line: int, text: str) -> float:
+    if text.casefold() in MISSING:
+        return math.nan
+    if not _is_number(text):
+        raise InputError(f"{path}, line {line}: column {name}: {text!r} is not a number; "
+                         "allowed: a score per seed, empty where missing")  # fmt: skip
+    return float(text)
 
 
 def show_comparison(path: Path, alpha: float, baseline: str | None, lower_is_better: bool, console: Console) -> None:
-    """Print a row per loss, best first, and what can be said."""
-    from losstune.analysis.significance import compare
+    """Print a row per loss, best first, what it gains over the baseline, and what can be said."""
+    from losstune.analysis.significance import analyse, comparison_table
+    from losstune.analysis.wording import FAMILIES
 
     scores = read_scores(path)
     try:
-        result = compare(-scores if lower_is_better else scores, alpha=alpha, baseline=baseline)
+        found = analyse(-scores if lower_is_better else scores, alpha)
+        result = comparison_table(found, baseline)
     except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+        reason = str(error)
+        about = reason.startswith("scores: ")
+        raise InputError(f"{path}: {reason.removeprefix('scores: ')}" if about else f"--{reason}") from None
     sign = -1 if lower_is_better else 1
-    result = result.sort_values("mean", ascending=False)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("loss", "n", "mean", "std. error", "to the best", f"{1 - alpha:.0%} interval", "p", "best set"):
-        table.add_column(name, justify="left" if name == "loss" else "right")
+    _print_table(_main_rows(result, sign, alpha), result.in_best_set, console)
+    best = ", ".join(result.index[result.in_best_set])
+    say = [f"best set: {best} (no other loss is shown to beat them, at {alpha:g} over all pairs)"]
+    if baseline is not None:
+        console.print(Text(f"\nagainst the baseline {baseline}, tested over its own pairs alone"))
+        rows = result.drop(index=baseline)
+        _print_table(_baseline_rows(rows, sign, alpha), rows.baseline_p <= alpha, console)
+        say += [FAMILIES] * (len(result) > 2)
+    for line in say + _about(found):
+        console.print(Text(line))
+
+
+def _about(found: Comparison) -> list[str]:
+    return [f"method: {found.method}; {found.seeds} seeds", *(f"warning: {text}" for text in found.warnings),
+            CONDITIONAL_ON]  # fmt: skip
+
+
+Rows = list[list[str]]
+
+
+def _main_rows(result: pd.DataFrame, sign: int, alpha: float) -> Rows:
+    """Heads, then a row per loss. The number of seeds has a column only where it differs between losses."""
+    rows = [["loss", "n", "mean", "s.e.", "to best", f"{100 * (1 - alpha):g}% interval", "p"]]
     for loss, row in result.iterrows():
-        ends = sorted((sign * row.ci_low, sign * row.ci_high))
-        table.add_row(str(loss), f"{row.n_seeds:.0f}", f"{sign * row['mean']:.5g}", f"{row.standard_error:.2g}",
-                      f"{sign * row.difference:+.3g}", f"{ends[0]:+.3g} to {ends[1]:+.3g}", f"{row.p:.3g}",
-                      "yes" if row.in_best_set else "", style="bold" if row.in_best_set else None)  # fmt: skip
-    console.print(table)
-    best = [str(loss) for loss in result.index[result.in_best_set]]
-    console.print(f"best set: {', '.join(best)} (no other loss is shown to beat them, at {alpha:g} over all pairs)")
+        against = [number(sign * row.difference, 3, "+"), _interval(row.ci_low, row.ci_high, sign), number(row.p, 3)]
+        rows.append([str(loss), f"{row.n_seeds:.0f}", number(sign * row["mean"], 5), number(row.standard_error, 2),
+                     *(against if loss != result.index[0] else [""] * 3)])  # fmt: skip
+    same = result.n_seeds.nunique() == 1
+    return [row[:1] + row[2:] for row in rows] if same else rows
+
+
+def _baseline_rows(result: pd.DataFrame, sign: int, alpha: float) -> Rows:
+    rows = [["loss", "to baseline", f"{100 * (1 - alpha):g}% interval", "p", "separated"]]
+    for loss, row in result.iterrows():
+        ends = _interval(row.baseline_ci_low, row.baseline_ci_high, sign)
+        rows.append([str(loss), number(sign * row.baseline_difference, 3, "+"), ends, number(row.baseline_p, 3),
+                     "yes" if row.baseline_p <= alpha else ""])  # fmt: skip
+    return rows
+
+
+def _interval(low: float, high: float, sign: int) -> str:
+    if not np.isfinite([low, high]).all():
+        return "unbounded"
+    return " to ".join(number(end, 3, "+") for end in sorted((sign * low, sign * high)))
+
+
+def number(value: float, digits: int, sign: str = "") -> str:
+    """A number with so many digits; never "-0" or "+0"."""
+    return f"{value:{sign}.{digits}g}" if value else "0"
+
+
+def _print_table(rows: Rows, bold: pd.Series, console: Console) -> None:
+    """Names as they are, not as markup; a narrow gap, then names over several lines, where the window is narrow."""
+    for gap in (2, 1):
+        table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="bold")
+        for place, head in enumerate(rows[0]):
+            side = "left" if place == 0 else "right"
+            table.add_column(Text(head), justify=side, no_wrap=place > 0, overflow="fold")
+        for row, stands_out in zip(rows[1:], bold, strict=True):
+            table.add_row(*map(Text, row), style="bold" if stands_out else None)
+        if console.measure(table).maximum <= console.width:
+            break
+    console.print(table, soft_wrap=False)

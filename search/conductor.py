@@ -120,6 +120,8 @@ class Conductor:
             return self._end(tx, row, "failed", reason=report.failure)
         decision = self._committed(tx, row, report)
         self._keep_checkpoint(row, report)
+        if report.checkpoint is not None:
+            row["crashes"] = 0  # it has come further, alone: what killed its lanes was not it
         if report.parked:
             row["lane"] = None
             self.waiting.append(row["id"])
@@ -153,6 +155,8 @@ class Conductor:
             values["results"] = self.confirm.failed_results()
         if row["phase"] == "search":
             self.search.ended(row, state)
+            if state == "failed":
+                values["score"] = self.search.floor
         row.update(state=state, ended=time.time(), lane=None, **values)
         self._save(tx, row)
         if state == "failed":
@@ -169,7 +173,17 @@ class Conductor:
         if not self.search.chosen and self.search.finished(self.trials):
             self.search.choose(tx, self.trials)
             self.confirm.begin(tx)
-            self.trials.update({row["id"]: row for row in read.all_trials(tx, "confirm")})
+            self.trials.update({row["id"]: row for row in read.all_trials(tx, "confirm")
+                                if row["loss"] in self.study.spaces and row["id"] not in self.trials})  # fmt: skip
+            self._drop_earlier_rounds(tx)
+
+    def _drop_earlier_rounds(self, tx: Connection) -> None:
+        """What an earlier confirm had not finished when trials were added is of no use any more."""
+        for row in self.trials.values():
+            if row["phase"] == "confirm" and row["round"] < self.confirm.round and row["state"] == "running":
+                if row["id"] in self.waiting:
+                    self.waiting.remove(row["id"])
+                self._end(tx, row, "cut", reason="trials were added before this confirm had ended")
 
     def _fill(self, tx: Connection, lane: str, free: int, orders: Orders) -> None:
         """Give a lane what fits its free places: what was running before comes first, then new asks."""
@@ -177,7 +191,7 @@ class Conductor:
         if any(row["crashes"] for row in holds):
             return  # a trial that was there when a lane died runs alone, so that the guilty one shows
         while free > 0:
-            row = self._next_waiting(bool(holds)) or self._next_new(tx, free if holds else None)
+            row = self._next_waiting(free if holds else None) or self._next_new(tx, free if holds else None)
             if row is None:
                 return
             row["lane"] = lane
@@ -190,11 +204,14 @@ class Conductor:
             if row["crashes"]:
                 return
 
-    def _next_waiting(self, busy: bool) -> Row | None:
+    def _next_waiting(self, room: int | None) -> Row | None:
         for trial in self.waiting:
-            if not (busy and self.trials[trial]["crashes"]):
+            row = self.trials[trial]
+            if row["phase"] == "confirm" and not self.search.chosen:
+                continue
+            if room is None or not (row["crashes"] or len(row["seeds"]) > room):
                 self.waiting.remove(trial)
-                return self.trials[trial]
+                return row
         return None
 
     def _next_new(self, tx: Connection, room: int | None) -> Row | None:

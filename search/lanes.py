@@ -61,10 +61,6 @@ class Running:
             os.environ.setdefault(name, value)
         import ray
 
-        resources = self.plan.study.resources
-        if self.address is None and resources.cpus > (os.cpu_count() or 1):
-            raise InputError(f"{self.plan.study.where}: resources.cpus: {resources.cpus:g} is more than this machine's "
-                             f"{os.cpu_count()} cores")  # fmt: skip
         ray.init(address=self.address, include_dashboard=False if self.address is None else None, log_to_driver=False,
                  logging_level=logging.ERROR, namespace=f"losstune-{os.getpid()}")  # fmt: skip
         try:

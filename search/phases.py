@@ -16,7 +16,7 @@ from typing import Any
 from losstune.search.ledger import read, write
 from losstune.search.ledger.database import Ledger, get_meta, set_meta
 from losstune.search.ledger.lock import RunLock
-from losstune.search.plan import Plan, check_metric_defined, differences, identity, make_plan, sizes_of
+from losstune.search.plan import Plan, check_machine, check_metric_defined, differences, identity, make_plan, sizes_of
 from losstune.search.standing import Standing, ledger_path, standing
 from losstune.search.study import Study, load_study
 from losstune.spaces import InputError
@@ -66,6 +66,8 @@ def run_study(study: Study | str | Path, out: str | Path = "runs", address: str 
     finished = _finished(plan, folder)
     if finished is not None:
         return Outcome(folder, finished, new=False)
+    if address is None:
+        check_machine(study)
     lock = RunLock(folder / "ledger")
     ledger = Ledger.create_or_open(ledger_path(folder))
     try:

@@ -126,6 +126,20 @@ def check_network(study: Study, sizes: Sizes) -> None:
         build_network(study.network, sizes.input_shape, sizes.num_classes, study.sources["network"])
 
 
+def check_machine(study: Study) -> None:
+    """Whether a lane fits this machine."""
+    resources, cores = study.resources, os.cpu_count() or 1
+    if resources.cpus > cores:
+        raise InputError(f"{study.where}: resources.cpus: {resources.cpus:g} is more than this machine's {cores} "
+                         f"cores; allowed: up to {cores}")  # fmt: skip
+    if resources.gpus:
+        import torch
+
+        if torch.cuda.device_count() < resources.gpus:
+            raise InputError(f"{study.where}: resources.gpus: {resources.gpus:g} is more than this machine's "
+                             f"{torch.cuda.device_count()} GPUs; allowed: 0, or a machine that has them")  # fmt: skip
+
+
 def check_metric_defined(study: Study) -> None:
     """A metric of probabilities cannot rank losses that define none."""
     if study.metric in METRICS and METRICS[study.metric].needs == "probabilities":

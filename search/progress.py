@@ -59,8 +59,8 @@ def summary(study: Study, now: Standing, left: float | None) -> str:
     ended, confirmed = sum(row.ended for row in rows), sum(row.confirmed for row in rows)
     parts = [now.phase, f"{ended}/{wanted} trials", f"{confirmed}/{now.seeds * len(now.losses)} confirmed"]
     if now.phase != "done":
-        live = {lane["slot"] for lane in now.lanes if time.time() - lane["seen"] < 60}
-        parts.append(f"{len(live)} {'slot' if len(live) == 1 else 'slots'} in use, "
+        live = now.live_slots()
+        parts.append(f"{live} {'slot' if live == 1 else 'slots'} in use, "
                      f"{now.members_running(study.search.seeds)} members")  # fmt: skip
     parts.append(f"{now.slot_seconds / 3600:.2f} slot-hours" if now.slot_seconds > 3600
                  else f"{now.slot_seconds:.0f} slot-seconds")  # fmt: skip

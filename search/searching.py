@@ -36,6 +36,9 @@ class Search:
         if self.limit is not None and not self._out_of_time():
             self.limit = None  # the study was given more hours
             set_meta(tx, "cut_at", None)
+            for row in read.all_trials(tx, "search"):
+                if row["state"] == "cut":  # it goes on from where it was
+                    write.set_trial(tx, row["id"], state="running", ended=None, reason=None)
         self._replay(tx)
 
     def _replay(self, tx: Connection) -> None:
@@ -91,7 +94,7 @@ class Search:
     def next(self, trials: dict[str, Row]) -> Row | None:
         """A new trial of the loss that has been asked least, so that all advance in step; None when all are asked."""
         open_losses = [loss for loss, n in self.asked.items() if n < self._wanted(loss)]
-        if not open_losses or self.limit is not None:
+        if not open_losses:
             return None
         loss = min(open_losses, key=self.asked.__getitem__)
         number = self.asked[loss]
@@ -105,10 +108,11 @@ class Search:
 
     def _wanted(self, loss: str) -> int:
         # A loss with nothing to search has one configuration, however often it is asked.
-        return self.study.search.trials if self.study.spaces[loss].searched else 1
+        wanted = self.study.search.trials if self.study.spaces[loss].searched else 1
+        return wanted if self.limit is None else min(wanted, self.limit)
 
     def _all_asked(self) -> bool:
-        return self.limit is not None or all(n >= self._wanted(loss) for loss, n in self.asked.items())
+        return all(n >= self._wanted(loss) for loss, n in self.asked.items())
 
     def cut_if_due(self, tx: Connection, trials: dict[str, Row]) -> list[Row]:
         """When the hours are up: the trials beyond what every loss has been asked, which are cut."""
@@ -119,7 +123,8 @@ class Search:
         set_meta(tx, "search_seconds", self.spent)
         if not self._out_of_time():
             return []
-        self.limit = max(1, min(self.asked.values()))
+        searched = [n for loss, n in self.asked.items() if self.study.spaces[loss].searched]
+        self.limit = max(1, min(searched, default=1))
         set_meta(tx, "cut_at", self.limit)
         write.add_event(tx, "cut", f"the study's hours were up: {self.limit} configurations of every loss count")
         return [row for row in trials.values()
@@ -146,7 +151,7 @@ class Search:
                 found = row or {"id": None, "best_epoch": None, "score": None}
                 write.add_choice(tx, round=round_, loss=loss, trial=found["id"], best_epoch=found["best_epoch"],
                                  score=found["score"])  # fmt: skip
-        set_meta(tx, "choice_of", [{"loss": loss, "trials": n} for loss, n in self.asked.items()])
+        set_meta(tx, "choice_of", [{"loss": loss, "trials": n} for loss, n in {**counted, **self.asked}.items()])
         self.chosen = True
 
     def _best(self, loss: str, trials: dict[str, Row]) -> Row | None:

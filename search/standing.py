@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,12 @@ class Standing:
 
     def members_running(self, search_seeds: int) -> int:
         return sum(row.running * search_seeds + row.confirm_running for row in self.losses.values())
+
+    def live_slots(self) -> int:
+        """Slots whose lane of the latest run was heard of in the last minute."""
+        run = max((event["time"] for event in self.events if event["kind"] == "run"), default=0.0)
+        heard = (lane["slot"] for lane in self.lanes if lane["started"] > run and time.time() - lane["seen"] < 60)
+        return len(set(heard))
 
     def outside_training(self) -> float | None:
         """Slot seconds that were not training, per ended trial; None when none has ended."""

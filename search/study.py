@@ -218,6 +218,10 @@ def _check(study: Study, where: str) -> None:
         raise InputError(f"{where}: search.halving.first: {halving.first} is beyond recipe.epochs; "
                          f"allowed: 1 to {study.recipe.epochs}")  # fmt: skip
     known = study.metric in METRICS or study.metric.startswith("cost:") or split_reference(study.metric)
+    if study.metric == "ece":
+        allowed = ", ".join(name for name in METRICS if name != "ece")
+        raise InputError(f"{where}: metric: ece is best for a model that knows only how frequent the classes are; "
+                         f"allowed: {allowed}, cost:FILE.csv, or my_metric.py:score")  # fmt: skip
     if not known:
         raise InputError(f"{where}: metric: unknown metric {study.metric!r}; "
                          f"allowed: {', '.join(METRICS)}, cost:FILE.csv, or my_metric.py:score")  # fmt: skip

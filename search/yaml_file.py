@@ -20,7 +20,7 @@ class _Loader(yaml.SafeLoader):
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
-            problem = "stands twice" if key in seen else None if isinstance(key, str) else "is not a name"
+            problem = "is not a name" if not isinstance(key, str) else "stands twice" if key in seen else None
             if problem:
                 raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} {problem}", key_node.start_mark)
             seen.add(key)
@@ -47,7 +47,7 @@ def parse(text: str, where: str) -> Any:
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise InputError(f"{where}{line}: {error.problem}; allowed: YAML") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except Exception as error:  # PyYAML's constructors raise whatever Python does on a tag's odd value
         reason = str(error).splitlines()[0] if str(error) else "nested too deeply"
         raise InputError(f"{where}: {reason}; allowed: YAML") from None
 

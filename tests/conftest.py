@@ -1,5 +1,6 @@
 """The command line as tests use it: in this process, where no Ray may start, and as real processes."""
 
+import contextlib
 import os
 import secrets
 import signal
@@ -58,7 +59,6 @@ class Running:
             [*LOSSTUNE, *map(str, arguments)], cwd=folder, stdout=self.files[0], stderr=self.files[1],
             env={**os.environ, **environment}, stdin=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
-        self.family: dict[int, psutil.Process] = {}
 
     def wait(self) -> Outcome:
         """Wait for its end."""
@@ -77,12 +77,13 @@ class Running:
         return found
 
     def kill(self) -> None:
-        """kill -9, then wait for its Ray processes, which must end by themselves."""
+        """kill -9, then wait for its lanes and its conductor, which must end by themselves."""
         family = self._children()
-        self.process.kill()
-        self.process.wait(GUARD)
-        gone, alive = psutil.wait_procs(family, timeout=GUARD)
+        own = [child for child in family if _title(child).startswith("ray::") and "Agent" not in _title(child)]
+        self._kill_process()
+        _, alive = psutil.wait_procs(own, timeout=GUARD)
         assert not alive, f"processes outlived the killed run: {alive}"
+        _end(family)  # Ray's agents would stay for another minute
 
     def interrupt(self) -> None:
         """Ctrl-C: SIGINT to the whole process group, as a terminal sends it."""
@@ -94,19 +95,29 @@ class Running:
 
     def end(self) -> None:
         """Leave nothing behind, whatever the test came to."""
-        if self.process.poll() is None:
-            family = self._children()
-            self.process.kill()
-            self.process.wait(GUARD)
-            psutil.wait_procs(family, timeout=30)
+        family = self._children()
+        self._kill_process()
+        _end(family)
         for file in self.files:
             file.close()
+
+    def _kill_process(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(GUARD)
 
     def _children(self) -> list[psutil.Process]:
         try:
             return psutil.Process(self.process.pid).children(recursive=True)
         except psutil.NoSuchProcess:
             return []
+
+
+def _end(family: list[psutil.Process]) -> None:
+    for process in family:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(family, timeout=GUARD)
 
 
 def _title(process: psutil.Process) -> str:

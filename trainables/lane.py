@@ -79,12 +79,12 @@ class Lane:
         """Train until there is news, report it, follow the orders. False when there is nothing left to do."""
         reports = self._train_until_news() if self.held else []
         orders = self.exchange(self.id, reports, self.stack.free, self.training_seconds)
-        if orders.park:
-            self.exchange(self.id, [self._park(trial) for trial in list(self.held)], 0, self.training_seconds)
-            return False
         for trial in orders.stop:
             if self.held.pop(trial, None):
                 self.stack.leave(trial)
+        if orders.park:
+            self.exchange(self.id, [self._park(trial) for trial in list(self.held)], 0, self.training_seconds)
+            return False
         for order in orders.start:
             self._start(order, orders.test)
         return not orders.done
@@ -149,6 +149,8 @@ class Lane:
         self.stack.join(order.trial, state)
 
     def _enter_confirm(self, test: Split) -> None:
+        if self.held:
+            raise RuntimeError("a lane was given the test split while it still searches")
         self.phase, self.test = "confirm", test
         train = self.train
         if self.job.confirm_on_all:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,8 +32,13 @@ class Ledger:
     def create_or_open(cls, path: Path) -> Ledger:
         """The ledger at a path, made if there is none, with this run as its one writer from now on."""
         path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.is_file():
+            # Made whole under another name: a run that dies in between leaves no ledger without tables.
+            new = cls(path.with_name(f".{path.name}.{os.getpid()}"))
+            schema.metadata.create_all(new.engine)
+            new.close()
+            os.replace(new.path, path)
         ledger = cls(path)
-        schema.metadata.create_all(ledger.engine)
         ledger._check_version()
         with ledger.engine.begin() as tx:
             ledger.generation = (get_meta(tx, "generation") or 0) + 1

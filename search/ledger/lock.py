@@ -17,8 +17,11 @@ class RunLock:
     """Held by the run that may write a study's ledger. Raises InputError that says who holds it."""
 
     def __init__(self, folder: Path):
-        folder.mkdir(parents=True, exist_ok=True)
-        self._file: IO[str] = open(folder / "lock", "a+")  # noqa: SIM115 (held as long as the run)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file: IO[str] = open(folder / "lock", "a+")  # noqa: SIM115 (held as long as the run)
+        except OSError as error:
+            raise InputError(f"{folder}: {error.strerror}; allowed: an --out that can be written") from None
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

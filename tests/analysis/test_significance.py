@@ -194,7 +194,11 @@ def test_warnings():
     skewed = frame(12, 3)
     skewed.iloc[0, 0] += 60
     assert any("strongly skewed" in text for text in analyse(skewed).warnings)
+    assert any("7% to 8%" in text and "far more often" in text for text in analyse(skewed).warnings)
     assert analyse(frame(12, 3)).warnings == []
+    constant = pd.DataFrame({"a": [0.5, 0.6, 0.7], "b": [0.4, 0.5, 0.6]})
+    assert any("chance alone" in text for text in analyse(constant).warnings)
+    assert not any("chance alone" in text for text in analyse(constant, resolution=0.1).warnings)
 
 
 @pytest.mark.parametrize(
@@ -205,6 +209,8 @@ def test_warnings():
         (pd.DataFrame({"a": [1.0], "b": [2.0]}), {}, "1 seed"),
         (pd.DataFrame({"a": [1.0, 2], "b": [np.nan] * 2}), {}, "'b' has 0 seed"),
         (pd.DataFrame({"a": [1.0, 2], "b": [np.inf, 1]}), {}, "'b' holds an infinite value"),
+        (pd.DataFrame({"a": [1.0, 2], "b": [1e101, 1]}), {}, "'b' holds a value whose size is out of bounds"),
+        (pd.DataFrame({"a": [1.0, 2], "b": [-1e-101, 1]}), {}, "'b' holds a value whose size is out of bounds"),
         (pd.DataFrame({"a": [1.0, 2], "b": ["x", "y"]}), {}, "'b' is not numeric"),
         (pd.DataFrame([[1.0, 2], [2, 3]], columns=["a", "a"]), {}, "'a' occurs twice"),
         (frame(4, 2), {"baseline": "c"}, "allowed: l0, l1"),

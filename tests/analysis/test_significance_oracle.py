@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from losstune.analysis.pairtests import family_of_pairs
 from losstune.analysis.significance import analyse, compare
 
 
@@ -249,7 +250,6 @@ def test_order_of_losses_and_seeds_level_of_seeds_and_scale_do_not_matter(kind, 
             np.testing.assert_allclose(table[column], plain[column] * factor, rtol=1e-6, atol=1e-9 * factor)
 
 
-@pytest.mark.xfail(strict=True, reason="ties are looked for with one fixed tolerance, whatever the level of the scores")
 @pytest.mark.parametrize(("level", "scale"), [(97_000, 100_000), (360_000, 360)])
 def test_ties_survive_a_level_far_above_the_differences(level, scale):
     rng = np.random.default_rng(0)
@@ -257,7 +257,6 @@ def test_ties_survive_a_level_far_above_the_differences(level, scale):
         assert_p_values(level + rng.integers(-2, 3, (9, 3)) + rng.integers(-6, 7, (9, 1)), scale)
 
 
-@pytest.mark.xfail(strict=True, reason="differences are zeroed relative to the largest score of any loss")
 @pytest.mark.parametrize("seeds", [5, 9])
 def test_a_loss_that_diverged_does_not_hide_the_others(seeds):
     scores = frame(*whole_scores("dominating", seeds, 2, np.random.default_rng(4)))
@@ -275,7 +274,7 @@ def test_a_smaller_alpha_never_separates_more():
 
 
 def test_false_separation_is_held_and_power_is_not_lost():
-    rng, runs = np.random.default_rng(9), 80
+    rng, runs = np.random.default_rng(9), 60
     spread, pairs = np.array([1, 3] * 5), every_pair(10)
     first, second = np.array(pairs).T
     false, ours, theirs, chances = 0, 0, 0, 0
@@ -285,7 +284,7 @@ def test_false_separation_is_held_and_power_is_not_lost():
         for _ in range(runs):
             own, common = rng.normal(size=(10, 10)), rng.normal(size=(10, 1))
             x = (math.sqrt(1 - correlation) * own + math.sqrt(correlation) * common) * spread - gap * worse
-            p = found_p(analyse(pd.DataFrame(x, columns=list("abcdefghij"))), "abcdefghij")
+            p = dict(zip(pairs, family_of_pairs(x, first, second, 0.05).p, strict=True))
             false += any(p[i, j] <= 0.05 for i, j in pairs if gap == 0 or worse[i] == worse[j])
             if gap:
                 rival = holm(stats.ttest_rel(x[:, first], x[:, second]).pvalue.tolist())

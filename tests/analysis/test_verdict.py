@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from losstune.analysis.tables import results_frame
 from losstune.analysis.verdict import audit_budget, make_verdict
-from losstune.analysis.wording import CONDITIONAL_ON
+from losstune.analysis.wording import CONDITIONAL_ON, headline, separated_sentence, undecided_sentence
 
 
 def test_verdict_is_plain_json_and_complete(results):
@@ -28,7 +29,7 @@ def test_verdict_is_plain_json_and_complete(results):
 @pytest.mark.parametrize(
     ("losses", "start"),
     [
-        ({"softmax": 0.93, "sigmoid": 0.97}, "sigmoid wins: the best accuracy, 97.03 %, and the other loss is behind"),
+        ({"softmax": 0.93, "sigmoid": 0.97}, "sigmoid wins: the best mean accuracy, 97.03 %, and the other loss is"),
         ({"softmax": 0.97, "sigmoid": 0.971}, "No winner: the 2 losses are not shown to differ with 10 seeds."),
         ({"softmax": 0.97}, "No comparison is possible: 1 loss was confirmed, and it takes two."),
     ],
@@ -44,7 +45,78 @@ def test_gain_over_the_baseline(results, make_results):
     assert gain["gain"] == pytest.approx(means["cosine_softmax"] - means["softmax"])
     assert gain["ci_low"] < gain["gain"] < gain["ci_high"]
     own = make_verdict(make_results(losses={"softmax": 0.98, "sigmoid": 0.97}))
-    assert own["baseline"]["gain"] == 0 and own["headline"].endswith("That is the baseline itself.")
+    assert own["baseline"]["gain"] == 0 and own["headline"].startswith("softmax, the baseline, wins: the best mean")
+    assert own["headline"].count("baseline") == 1
+
+
+def finding(**changed):
+    """A verdict's part that a headline needs: a wins over b and c; baseline b."""
+    pair = {"difference": 0.01, "ci_low": 0.002, "ci_high": 0.018, "p": 0.01, "practically_equivalent": False}
+    baseline = {"loss": "b", "gain_of": "a", "gain": 0.0094, "ci_low": -0.0001, "ci_high": 0.0188, "p": 0.08,
+                "separated": False}  # fmt: skip
+    plain = {
+        "metric": "accuracy", "alpha": 0.05, "best_set": ["a"], "highest_mean": "a", "n_seeds": 10,
+        "baseline": baseline, "families": "two",
+        "separated_pairs": [{"better": "a", "worse": worse, **pair} for worse in "bc"],
+    }  # fmt: skip
+    return {**plain, **changed}
+
+
+MEANS = {"a": 0.98, "b": 0.97, "c": 0.96}
+
+
+def test_headline_names_the_family_of_the_baseline():
+    said = headline(finding(best_set=["a", "b", "c"]), MEANS)
+    assert said.startswith("No winner: the 3 losses are not shown to differ with 10 seeds.")
+    assert said.endswith("Tested against the baseline alone, a is not shown to gain over the baseline b: +0.94 points "
+                         "(95% interval −0.01 to +1.88 points).")  # fmt: skip
+    sharper = {**finding()["baseline"], "separated": True, "p": 0.04}
+    assert headline(finding(baseline=sharper), MEANS).endswith(
+        "a gains 0.94 points over the baseline b (95% interval −0.01 to +1.88 points, which covers zero: the step-down "
+        "test is sharper than the interval)."
+    )
+    assert "alone" not in headline(finding(families=None), MEANS)
+
+
+def test_headline_calls_a_winner_only_what_beats_every_other_loss():
+    assert headline(finding(), MEANS).startswith("a wins: the best mean accuracy, 98.00 %, and each of the other 2")
+    pairs = finding()["separated_pairs"]
+    indirect = [pairs[0], {**pairs[1], "better": "b"}]
+    said = headline(finding(separated_pairs=indirect), MEANS)
+    assert "wins" not in said and said.startswith("No loss is shown to beat a, and every other loss is beaten by some")
+    several = headline(finding(best_set=["a", "c"], separated_pairs=pairs[:1]), MEANS)
+    assert several.startswith("No single winner: no loss is shown to beat a or c, and the other loss is beaten by some")
+    assert "lead" not in several
+
+
+def test_intervals_that_seem_to_contradict_their_test_are_explained():
+    wide = {**finding()["separated_pairs"][0], "ci_low": -0.001}
+    assert "covers zero: the step-down test is sharper" in separated_sentence(wide, "accuracy", 0.05)
+    assert "zero" not in separated_sentence(finding()["separated_pairs"][0], "accuracy", 0.05)
+    open_pair = {**wide, "losses": ["a", "b"], "seeds_needed_low": 20, "seeds_needed_high": None}
+    assert "zero" not in undecided_sentence(open_pair, "accuracy", 0.05)
+    assert "excludes zero, but the test decides" in undecided_sentence({**open_pair, "ci_low": 0.001}, "accuracy", 0.05)
+
+
+def test_both_families_are_pointed_out(results, make_results):
+    assert "7.7% to 9.5%" in make_verdict(results)["families"]
+    assert make_verdict(dataclasses.replace(results, study={**results.study, "baseline": None}))["families"] is None
+    assert make_verdict(make_results(losses={"softmax": 0.98, "sigmoid": 0.97}))["families"] is None
+
+
+def test_few_seeds_of_accuracy_are_never_taken_as_without_any_spread(make_results):
+    results = make_results(losses={"softmax": 0.9, "sigmoid": 0.9, "ce_el": 0.9}, seeds=3)
+    counts = {"softmax": 340, "sigmoid": 341, "ce_el": 339}
+    members = results.members.assign(accuracy=results.members["loss"].map(counts) / 360)
+    same = dataclasses.replace(results, members=members)
+    verdict, table = make_verdict(same), results_frame(same)
+    assert verdict["separated_pairs"] == [] and len(verdict["best_set"]) == 3
+    assert "no standard deviation below 0.0028" in verdict["method"] and not verdict["baseline"]["separated"]
+    assert table["in_best_set"].all() and table["baseline_p"].min() > 0.05
+    other = dataclasses.replace(same, study={**same.study, "metric": "macro_f1"},
+                                members=members.assign(macro_f1=members["accuracy"]))  # fmt: skip
+    verdict = make_verdict(other)
+    assert verdict["best_set"] == ["sigmoid"] and any("chance alone" in text for text in verdict["warnings"])
 
 
 def test_never_says_equal(results, make_results):
@@ -76,7 +148,8 @@ def test_failed_undefined_and_missing_losses_are_named(results):
     assert verdict["failed_members"] == [{"loss": "softmax", "seed": 3, "reason": "the loss became NaN in epoch 2"}]
     assert verdict["unconfirmed"] == ["dropout"] and verdict["notes"] == ["cut after 2 hours"]
     text = " ".join(verdict["warnings"])
-    assert "1 confirmed seed of softmax failed" in text and "was confirmed: dropout" in text
+    assert "1 confirmed seed of softmax failed" in text and "far more frequent than alpha" in text
+    assert "was confirmed: dropout" in text
     assert "not defined for it: sigmoid" in text
 
 

@@ -56,8 +56,14 @@ class Lane:
     def _train(self, trial: str):
         order, epoch, curve = self.held[trial]
         epoch += 1
-        curve = [*curve, {"epoch": epoch, "train_loss": [0.5] * len(order.trial.seeds),
-                          "scores": {self.metric: [self.score(order.trial, epoch, s) for s in order.trial.seeds]}}]
+        curve = [
+            *curve,
+            {
+                "epoch": epoch,
+                "train_loss": [0.5] * len(order.trial.seeds),
+                "scores": {self.metric: [self.score(order.trial, epoch, s) for s in order.trial.seeds]},
+            },
+        ]
         self.held[trial] = order, epoch, curve
         reason = self.fails(order.trial, epoch)
         if reason or epoch in order.report_at or epoch >= order.trial.epochs:
@@ -243,8 +249,12 @@ def test_halving_compares_within_a_loss_only(room, tmp_path, offset):
     alone = essence(room.rows("search"))
     (tmp_path / "other").mkdir()
     other = Room(tmp_path / "other")
-    drive(Lane(other.conductor("search.trials=12"),
-               score=lambda trial, epoch, seed: formula(trial, epoch, seed) + offset * (trial.loss == "sigmoid")))
+    drive(
+        Lane(
+            other.conductor("search.trials=12"),
+            score=lambda trial, epoch, seed: formula(trial, epoch, seed) + offset * (trial.loss == "sigmoid"),
+        )
+    )
     assert essence(other.rows("search", loss="softmax")) == alone
     assert {"stopped", "complete"} == {row["state"] for row in room.rows("search")}
     other.close()
@@ -305,8 +315,8 @@ def test_equal_scores_choose_the_first_trial(room):
 
 def test_where_lower_is_better_the_lowest_wins(room):
     """Halving, best epoch and choice all turn round."""
-    table = {0: [2, 1.5, 1, 0.8, 0.7, 0.6, 0.65, 0.7, 0.8], 1: [2.0] * 9, 2: [2, 1.5, 0.9, 0.5, 0.4, 0.45, 0.5, 0.5, 0.5],
-             3: [2.2] * 9}  # fmt: skip
+    table = {0: [2, 1.5, 1, 0.8, 0.7, 0.6, 0.65, 0.7, 0.8], 1: [2.0] * 9, 3: [2.2] * 9,
+             2: [2, 1.5, 0.9, 0.5, 0.4, 0.45, 0.5, 0.5, 0.5]}  # fmt: skip
     conductor = room.conductor("search.trials=4", "metric=nll", losses="softmax", greater_is_better=False)
     drive(Lane(conductor, score=by_number(table), metric="nll"))
     choice = room.read(read.all_choices)[0]
@@ -430,7 +440,7 @@ def test_what_a_dead_lane_held_is_offered_again_as_a_new_attempt(room):
     conductor = room.conductor()
     lane = Lane(conductor)
     drive(lane, until=lambda: any(report.epoch == 3 for report in lane.sent) and lane.held)
-    (trial, (_, epoch, _)), = lane.held.items()
+    ((trial, (_, epoch, _)),) = lane.held.items()
     orders = Lane(conductor).send([])
     assert [(order.trial.id, order.attempt) for order in orders.start] == [(trial, 2)]
     assert (orders.start[0].checkpoint is None) == (epoch < 3)
@@ -443,7 +453,7 @@ def test_a_dead_lanes_last_words_are_refused(room):
     old.turn()
     new = Lane(conductor)
     new.turn()
-    (trial, (order, _, _)), = old.held.items()
+    ((trial, (order, _, _)),) = old.held.items()
     late = Report(trial, order.attempt, 3, [{"epoch": 3, "train_loss": [1.0], "scores": {"accuracy": [1.0]}}], 0.1)
     assert old.send([late]).done
     new.send([late])
@@ -455,7 +465,7 @@ def test_a_late_older_attempt_does_not_stop_the_newer_one(room):
     conductor = room.conductor()
     lane = Lane(conductor)
     lane.turn()
-    (trial, (order, _, _)), = lane.held.items()
+    ((trial, (order, _, _)),) = lane.held.items()
     late = Report(trial, order.attempt, 3, [], 0.1, failure="gone wrong")
     Lane(conductor).send([late])
     assert room.rows(id=trial)[0]["state"] == "running"
@@ -470,7 +480,7 @@ def test_suspects_run_alone(room):
     assert len(suspects) == 3
     second = Lane(conductor, width=9)
     while second.turn() and not conductor.search.chosen:
-        assert len(second.held) == 1 or not suspects & set(second.held)
+        assert len(second.held) == 1 or not any(conductor.trials[trial]["crashes"] for trial in second.held)
     assert all(row["state"] != "running" for row in room.rows("search"))
 
 
@@ -488,7 +498,8 @@ def test_the_one_that_takes_its_lane_down_three_times_is_failed_and_no_other(roo
     assert lanes == 4
     rows = {row["id"]: row for row in room.rows("search")}
     assert rows.pop(guilty)["state"] == "failed" and {row["state"] for row in rows.values()} <= {"complete", "stopped"}
-    assert "3 times" in room.rows(id=guilty)[0]["reason"] and "OutOfMemoryError: 3 GiB" in room.rows(id=guilty)[0]["reason"]
+    reason = room.rows(id=guilty)[0]["reason"]
+    assert "3 times" in reason and "OutOfMemoryError: 3 GiB" in reason
     assert len(room.rows("confirm", state="complete")) == 2
 
 
@@ -538,7 +549,7 @@ def test_a_stopped_study_parks_and_goes_on_from_there(room, tmp_path):
     lane = Lane(conductor, single=True)
     for _ in range(11):
         lane.turn()
-    (trial, (_, epoch, _)), = lane.held.items()
+    ((trial, (_, epoch, _)),) = lane.held.items()
     conductor.stop()
     drive(lane)
     (parked,) = other.rows(state="running")
@@ -733,10 +744,10 @@ def test_a_loss_with_nothing_to_search_does_not_cut_the_others_to_one(room, cloc
 
 def test_hours_count_over_interruptions(room, clock):
     """Two runs of 40 minutes are more than an hour."""
-    for minutes in (0, 40):
+    for _ in range(2):
         conductor = room.conductor("stop.hours=1", "search.trials=20")
         lane = Lane(conductor)
-        for _ in range(12):
+        for _turn in range(12):
             lane.turn()
         clock.now += 40 * 60
         lane.turn()

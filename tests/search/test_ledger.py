@@ -189,9 +189,9 @@ def test_a_newer_schema_is_refused(ledger, path):
         Ledger.create_or_open(path)
 
 
-@pytest.mark.parametrize("content", [os.urandom(5000), b"SQLite format 3\x00" + bytes(200), b"# a text file\n", b""])
+@pytest.mark.parametrize("content", [os.urandom(5000), b"SQLite format 3\x00" + bytes(200), b"# a text file\n"])
 def test_a_file_that_is_no_ledger_is_refused(tmp_path, content):
-    """Garbage, half a header, text, nothing."""
+    """Garbage, half a header, text."""
     (tmp_path / "ledger.db").write_bytes(content)
     assert f"{tmp_path / 'ledger.db'}: not a readable ledger" in one_line(tmp_path / "ledger.db")
 
@@ -232,6 +232,24 @@ def test_a_run_refuses_a_broken_ledger_in_one_line(tmp_path, losstune, content):
     ended = losstune("run", "digits", "--out", tmp_path / "runs")
     assert ended.status == 2 and ended.err.count("\n") == 1 and "not a readable ledger" in ended.err
     assert broken.read_bytes() == content
+
+
+def test_a_run_killed_while_it_makes_the_ledger_does_not_lock_the_study(tmp_path, losstune, monkeypatch):
+    """kill -9 between the file and its tables: the same command has to go on."""
+    path = tmp_path / "runs" / "digits" / "ledger" / "ledger.db"
+    code = f"""
+import os, signal
+from pathlib import Path
+from losstune.search.ledger import schema
+from losstune.search.ledger.database import Ledger
+schema.metadata.create_all = lambda engine: engine.connect() and os.kill(os.getpid(), signal.SIGKILL)
+Ledger.create_or_open(Path({str(path)!r}))
+"""
+    assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == -signal.SIGKILL
+    # Where training would start.
+    monkeypatch.setattr("losstune.search.phases._go_on", lambda *_: sys.exit(77))
+    ended = losstune("run", "digits", "--out", tmp_path / "runs")
+    assert ended.status == 77, ended
 
 
 # --- the lock ---
