@@ -120,7 +120,7 @@ class Conductor:
             return self._end(tx, row, "failed", reason=report.failure)
         decision = self._committed(tx, row, report)
         self._keep_checkpoint(row, report)
-        if report.checkpoint is not None:
+        if report.checkpoint is not None and not report.parked:
             row["crashes"] = 0  # it has come further, alone: what killed its lanes was not it
         if report.parked:
             row["lane"] = None

@@ -63,6 +63,9 @@ class Running:
 
         ray.init(address=self.address, include_dashboard=False if self.address is None else None, log_to_driver=False,
                  logging_level=logging.ERROR, namespace=f"losstune-{os.getpid()}")  # fmt: skip
+        for name in ("ray", "ray.tune"):
+            # A lane that died is started again and recorded as an event: forty lines of traceback help nobody.
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         try:
             from losstune.search.job import make_job  # torch, while Ray's own processes come up
 

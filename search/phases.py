@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import platform
 import signal
 import subprocess
@@ -102,7 +103,9 @@ def _train(plan: Plan, ledger: Ledger, folder: Path, address: str | None, watch:
     from losstune.search.lanes import Running
 
     interrupted = False
-    with Running(plan, ledger, folder, address) as lanes, _interruptible() as asked:
+    # Ray prints to standard output what its processes die of, whatever it is told; the ledger has it in a line.
+    silence = contextlib.redirect_stdout(io.StringIO())
+    with silence, Running(plan, ledger, folder, address) as lanes, _interruptible() as asked:
         while not lanes.wait(WATCH_SECONDS):
             if asked and not interrupted:
                 interrupted = True
