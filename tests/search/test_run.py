@@ -365,7 +365,7 @@ data: digits
 network: mlp
 losses: [softmax, label_smoothing]
 recipe: {epochs: 40, batch_size: 4}
-search: {trials: 2, seeds: 2, halving: {first: 2, factor: 3}}
+search: {trials: 5, seeds: 2, halving: {first: 2, factor: 3}}
 confirm: {seeds: 2}
 resources: {members: 2}
 """
@@ -376,7 +376,8 @@ def interrupted(tmp_path_factory, start):
     """One of its lanes killed, then Ctrl-C, then run to its end; parked: the trials when it was interrupted."""
     ran = Ran(folder_with(tmp_path_factory, "interrupted", my__yaml=LONG), start)
     running = ran.begin()
-    running.until(lambda: any(row["epoch"] >= 2 for row in ran.trials("search")))
+    # Both lanes at work: one that dies before it has said that it is there leaves nothing to be seen.
+    running.until(lambda: len({row["lane"] for row in ran.trials("search", state="running") if row["lane"]}) == 2)
     running.until(running.lanes)[0].kill()
     running.until(lambda: any(event["kind"] == "lane" for event in ran.read(read.all_events)))
     # Some trial that no dead lane had is well under way.
@@ -419,7 +420,7 @@ def test_ctrl_c_parks_trials_with_their_checkpoints(interrupted):
 def test_an_interrupted_study_completes(interrupted):
     """No trial lost, none run twice: every epoch of every trial is recorded once."""
     assert interrupted.ended.status == 0, interrupted.ended
-    assert len(interrupted.members()) == 4 and len(interrupted.trials("search")) == 4
+    assert len(interrupted.members()) == 4 and len(interrupted.trials("search")) == 10
     for row in interrupted.trials("search"):
         curve = [epoch["epoch"] for epoch in interrupted.curve(row["id"])]
         # The epoch in which a trial failed is none of its curve.
