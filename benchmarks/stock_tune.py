@@ -47,7 +47,7 @@ def train(config: dict) -> None:
         with torch.no_grad():
             correct = net(x[1221:]).argmax(1) == torch.from_numpy(data.train.y)[1221:]
         if config.get("slow"):
-            time.sleep(0.05)
+            time.sleep(0.2)
         tune.report({"accuracy": correct.float().mean().item(), "epoch": epoch + 1})
 
 
@@ -108,7 +108,7 @@ def after_a_kill() -> None:
     ray.init(include_dashboard=False, log_to_driver=False)
     restored = tune.Tuner.restore(f"{folder}/stock", trainable=tune.with_resources(train, {"cpu": 1}),
                                   resume_unfinished=True)  # fmt: skip
-    scheduler = restored._local_tuner.get_run_config and restored._local_tuner._tune_config.scheduler
+    scheduler = restored._local_tuner._tune_config.scheduler
     rungs = sum(len(rung[1]) for bracket in scheduler._brackets for rung in bracket._rungs)
     grid = restored.fit()
     repeated = len(starts(folder)) - len(set(starts(folder)))
