@@ -50,7 +50,9 @@ def hyperparameter_figure(results: Results, loss: str) -> Figure:
 def _limits(results: Results, trials: pd.DataFrame) -> tuple[float, float]:
     """(worst, best) score in view, in the figure's unit: hopeless trials must not flatten all the others."""
     kept = trials[trials["state"] != "failed"]
-    scores = np.sort(results.direction() * (kept if len(kept) else trials)["score"].to_numpy(float))
+    scores = np.sort(results.direction() * (kept if len(kept) else trials)["score"].dropna().to_numpy(float))
+    if not len(scores):
+        return 0.0, float(factor(results.metric))
     worst, best = scores[0], scores[-1]
     typical = scores[int(CUT_SHARE * len(scores))]
     if best - typical < (best - worst) / 2:

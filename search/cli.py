@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -103,7 +104,7 @@ def status(
     """
     from losstune.search.status import show_status
 
-    show_status(study, out, console)
+    show_status(_folder(study, out) if study else None, out, console)
 
 
 @app.command()
@@ -266,7 +267,8 @@ def _say_verdict(folder: Path, done_before: bool = False) -> None:
 
 
 def main() -> None:
-    """The entry point: errors of the user's in one line and status 2, Ctrl-C as 130."""
+    """The entry point: errors of the user's in one line and status 2; Ctrl-C and SIGTERM end with 130."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app()
     except InputError as error:
@@ -275,6 +277,3 @@ def main() -> None:
     except StudyStopped as error:
         print(f"losstune: the study stopped: {error}; what is recorded is safe", file=sys.stderr)
         sys.exit(3)
-    except KeyboardInterrupt:
-        print("losstune: interrupted; the same command goes on", file=sys.stderr)
-        sys.exit(130)

@@ -37,6 +37,7 @@ class Conductor:
         self.study, self.ledger, self.test = study, ledger, test
         self.lanes: dict[str, str] = {}  # slot -> the id of the lane that has it now
         self.stopping = False
+        self.untold: dict[str, list[str]] = {}  # lane -> trials that were cut while it trains them
         self.silent: set[str] = set()  # lanes that have not asked for anything yet
         self.false_starts = 0
         self.broken: str | None = None  # why the study cannot go on, if so
@@ -71,6 +72,10 @@ class Conductor:
                 if row["lane"] == gone and row["state"] == "running":
                     self._release(tx, row, error)
 
+    def give_up(self, reason: str) -> None:
+        """End the study: what a lane met would meet every other."""
+        self.broken = reason
+
     def lane_error(self, lane: str, error: str) -> None:
         """What a lane is dying of, for the reason of trials that it takes down."""
         self.errors[lane] = error
@@ -88,6 +93,9 @@ class Conductor:
             for report in reports:
                 free += self._take(tx, report, orders)
             self._advance(tx)
+            for trial in self.untold.pop(lane, ()):
+                orders.stop.append(trial)
+                free += len(self.trials[trial]["seeds"])
             if not self.stopping:
                 self._fill(tx, lane, free, orders)
         for report in reports:
@@ -153,6 +161,8 @@ class Conductor:
         """Commit a trial's end; its places."""
         if state == "failed" and row["phase"] == "confirm":
             values["results"] = self.confirm.failed_results()
+        if state == "cut" and row["lane"]:
+            self.untold.setdefault(row["lane"], []).append(row["id"])
         if row["phase"] == "search":
             self.search.ended(row, state)
             if state == "failed":
@@ -168,7 +178,6 @@ class Conductor:
         for row in self.search.cut_if_due(tx, self.trials):
             if row["id"] in self.waiting:
                 self.waiting.remove(row["id"])
-            # A lane that trains it is told so at its next report.
             self._end(tx, row, "cut", reason="the study's hours were up")
         if not self.search.chosen and self.search.finished(self.trials):
             self.search.choose(tx, self.trials)

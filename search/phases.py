@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import platform
+import shutil
 import signal
 import subprocess
 import time
@@ -17,7 +19,16 @@ from typing import Any
 from losstune.search.ledger import read, write
 from losstune.search.ledger.database import Ledger, get_meta, set_meta
 from losstune.search.ledger.lock import RunLock
-from losstune.search.plan import Plan, check_machine, check_metric_defined, differences, identity, make_plan, sizes_of
+from losstune.search.plan import (
+    Plan,
+    check_address,
+    check_machine,
+    check_metric_defined,
+    differences,
+    identity,
+    make_plan,
+    sizes_of,
+)
 from losstune.search.standing import Standing, ledger_path, standing
 from losstune.search.study import Study, load_study
 from losstune.spaces import InputError
@@ -63,12 +74,13 @@ def run_study(study: Study | str | Path, out: str | Path = "runs", address: str 
     plan = make_plan(study)
     check_metric_defined(study)
     folder = (Path(out) / study.name).resolve()
+    if "?" in str(folder):
+        raise InputError(f"--out {out}: the databases there cannot be named with a '?'; allowed: another folder")
     _agree(plan, folder)
     finished = _finished(plan, folder)
     if finished is not None:
         return Outcome(folder, finished, new=False)
-    if address is None:
-        check_machine(study)
+    check_machine(study) if address is None else check_address(address)
     lock = RunLock(folder / "ledger")
     ledger = Ledger.create_or_open(ledger_path(folder))
     try:
@@ -94,6 +106,7 @@ def _go_on(plan: Plan, ledger: Ledger, folder: Path, address: str | None, watch:
         if now.phase == "done":
             report(folder, ledger)
             projection.finish()
+            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         behind = projection.behind
     return Outcome(folder, now, True, interrupted or now.phase != "done", behind)
 
@@ -117,12 +130,15 @@ def _train(plan: Plan, ledger: Ledger, folder: Path, address: str | None, watch:
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[list]:
-    """The first Ctrl-C or SIGTERM asks for a gentle end, by entering the list; a second one is not waited for."""
+    """The first Ctrl-C or SIGTERM asks for a gentle end, by entering the list; a second one is not waited for.
+
+    Then the process ends as if killed, which the ledger is made for, and Ray's processes with it.
+    """
     asked: list[int] = []
 
     def ask(number: int, _: Any) -> None:
         if asked:
-            raise KeyboardInterrupt
+            os._exit(130)
         asked.append(number)
 
     try:
@@ -144,6 +160,8 @@ def report(folder: Path, ledger: Ledger) -> Path:
     from losstune.search.winner import write_winner
 
     results = load_results(folder)
+    if results.members.empty:
+        raise InputError(f"{folder}: nothing is confirmed yet; allowed: a study whose confirm has begun")
     page = write_report(results, folder / "report")
     write_winner(results, folder, ledger)
     with ledger.transaction() as tx:
@@ -204,7 +222,8 @@ def _record(plan: Plan, ledger: Ledger) -> None:
     with ledger.transaction() as tx:
         before, now = get_meta(tx, "study"), about(plan)
         if before and before["confirm"]["seeds"] < now["confirm"]["seeds"] and read.all_choices(tx):
-            done = [row for row in read.all_trials(tx, "confirm") if row["state"] == "complete"]
+            round_ = read.latest_round(tx)
+            done = [row for row in read.all_trials(tx, "confirm") if row["results"] and row["round"] == round_]
             if len(done) >= before["confirm"]["seeds"] * len(before["losses"]):
                 write.add_event(tx, "seeds", f"seeds added: {before['confirm']['seeds']} to {now['confirm']['seeds']}")
         known = (get_meta(tx, "identity") or {}).get("losses", {})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from losstune.trainables.architectures import ARCHITECTURES, check_architecture
 from losstune.trainables.datasets import DATASETS, Split, load_dataset, locate
 from losstune.trainables.datasets import Sizes as KnownSizes
 from losstune.trainables.datasets.splitting import hold_out
-from losstune.trainables.metrics import METRICS, Metric, resolve_metric
+from losstune.trainables.metrics import METRICS, Metric, constant_score, resolve_metric
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,10 @@ def _make_plan(study: Study) -> Plan:
                 metric)  # fmt: skip
     check_sizes(study, sizes_of(plan))
     check_network(study, sizes_of(plan))
+    for split in (plan.validation, plan.test):
+        if math.isnan(constant_score(metric, plan.train.y, split.y, plan.num_classes)):
+            raise InputError(f"metric: {study.metric} is nan for a constant predictor, which failed trials score as; "
+                             f"allowed: a metric that is a number for any prediction")  # fmt: skip
     return plan
 
 
@@ -140,6 +145,18 @@ def check_machine(study: Study) -> None:
                              f"{torch.cuda.device_count()} GPUs; allowed: 0, or a machine that has them")  # fmt: skip
 
 
+def check_address(address: str) -> None:
+    """Whether something listens at a cluster's address: HOST:PORT, ray://HOST:PORT, or auto."""
+    if address == "auto":
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=2).close()
+    except (ValueError, OSError) as error:
+        reason = getattr(error, "strerror", None) or "not an address"
+        raise InputError(f"--address {address}: {reason}; allowed: HOST:PORT of a Ray cluster, or auto") from None
+
+
 def check_metric_defined(study: Study) -> None:
     """A metric of probabilities cannot rank losses that define none."""
     if study.metric in METRICS and METRICS[study.metric].needs == "probabilities":
@@ -155,6 +172,7 @@ def identity(plan: Plan) -> dict[str, Any]:
     """What must not change within a study, as text by field: evidence of two such studies cannot be mixed."""
     study = plan.study
     recipe = study.recipe.model_dump(mode="json", exclude={"learning_rate", "weight_decay", "tune"})
+    recipe["precision"] = precision(study)
     return {
         "data": study.data, "data digest": plan.digest, "network": study.network, "metric": study.metric,
         "split": study.split.model_dump(mode="json"), "recipe": recipe, "search.method": study.search.method,
@@ -189,6 +207,12 @@ def class_weights(plan: Plan) -> tuple[float, ...] | None:
         counts = np.bincount(plan.train.y, minlength=plan.num_classes)
         return tuple((len(plan.train) / (plan.num_classes * counts)).tolist())
     return tuple(chosen)
+
+
+def precision(study: Study) -> str:
+    """ "float32" or "bfloat16": where there is no fast bfloat16 for certain, "auto" does not try it."""
+    automatic = "bfloat16" if study.resources.gpus else "float32"
+    return automatic if study.recipe.precision == "auto" else study.recipe.precision
 
 
 def decay_norm(study: Study) -> bool:

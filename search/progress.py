@@ -25,7 +25,7 @@ def table_of(study: Study, now: Standing, left: float | None = None) -> Group:
     table.add_column("loss", no_wrap=True)
     for name in ("trials", "running", "stopped", "failed", "best", "confirmed", "test"):
         table.add_column(name, justify="right", no_wrap=True)
-    leader = _leader(study, now)
+    leader = _leader(now)
     for row in now.losses.values():
         table.add_row(*_cells(row, now), style="bold green" if row.loss == leader else None)
     return Group(table, Text(summary(study, now, left), style="dim"))
@@ -42,12 +42,12 @@ def _cells(row: LossStanding, now: Standing) -> list[str]:
             count(row.failed + row.confirm_failed), best, f"{row.confirmed}/{now.seeds}", test]  # fmt: skip
 
 
-def _leader(study: Study, now: Standing) -> str | None:
-    """The loss with the best score on validation so far; none where a tie or a lower-is-better metric clouds it."""
+def _leader(now: Standing) -> str | None:
+    """The loss with the best score on validation so far; none where there is a tie."""
     known = {row.loss: row.best for row in now.losses.values() if row.best is not None}
-    if not known or study.metric in ("nll", "ece") or study.metric.startswith("cost:"):
+    if not known:
         return None
-    best = max(known.values())
+    best = (max if now.greater_is_better else min)(known.values())
     leaders = [loss for loss, value in known.items() if value == best]
     return leaders[0] if len(leaders) == 1 else None
 
@@ -83,7 +83,8 @@ class Progress:
         self.study, self.console = study, console or Console(file=sys.stderr)
         self.live = Live(console=self.console, auto_refresh=False) if self.console.is_terminal else None
         self.history: list[tuple[float, Standing]] = []
-        self.last_line, self.reported = 0.0, 0
+        self.last_line = 0.0
+        self.reported: set[str] = set()
 
     def __enter__(self) -> Progress:
         if self.live:
@@ -101,9 +102,10 @@ class Progress:
         self.history = [(t, s) for t, s in self.history if clock - t < PACE_SECONDS] + [(clock, now)]
         start, before = self.history[0]
         left = time_left(before, now, clock - start)
-        for trial, reason in now.failures[self.reported :]:
-            self.console.print(f"{trial} failed: {reason}", style="yellow", highlight=False, soft_wrap=True)
-        self.reported = len(now.failures)
+        for trial, reason in now.failures:
+            if trial not in self.reported:
+                self.console.print(f"{trial} failed: {reason}", style="yellow", highlight=False, soft_wrap=True)
+                self.reported.add(trial)
         if self.live:
             self.live.update(table_of(self.study, now, left), refresh=True)
         elif clock - self.last_line >= LINE_SECONDS or now.phase == "done":

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from losstune.search.hours import considered, out_of_time
 from losstune.search.ledger import read, write
 from losstune.search.ledger.database import get_meta, set_meta
 from losstune.search.proposals import Proposals
@@ -61,7 +62,7 @@ class Search:
     def _newer_than_choice(self, tx: Connection, rows: list[Row]) -> bool:
         """Whether trials were added, or run, after the last choice: then it is made again."""
         counted = {row["loss"]: row["trials"] for row in get_meta(tx, "choice_of") or []}
-        grew = any(counted.get(loss) != n for loss, n in self.asked.items())
+        grew = any(counted.get(loss) != n for loss, n in self._counting().items())
         return grew or any(row["state"] == "running" for row in rows)
 
     def score_at(self, epoch: dict[str, Any]) -> float | None:
@@ -111,6 +112,10 @@ class Search:
         wanted = self.study.search.trials if self.study.spaces[loss].searched else 1
         return wanted if self.limit is None else min(wanted, self.limit)
 
+    def _counting(self) -> dict[str, int]:
+        """How many trials of each loss a choice is made of: those beyond a cut do not count."""
+        return {loss: considered(n, self.limit) for loss, n in self.asked.items()}
+
     def _all_asked(self) -> bool:
         return all(n >= self._wanted(loss) for loss, n in self.asked.items())
 
@@ -131,7 +136,7 @@ class Search:
                 if row["phase"] == "search" and row["number"] >= self.limit and row["state"] == "running"]  # fmt: skip
 
     def _out_of_time(self) -> bool:
-        return self.study.stop.hours is not None and self.spent >= self.study.stop.hours * 3600
+        return out_of_time(self.study, self.spent)
 
     def finished(self, trials: dict[str, Row]) -> bool:
         running = any(row["state"] == "running" for row in trials.values() if row["phase"] == "search")
@@ -142,7 +147,8 @@ class Search:
         best = {loss: self._best(loss, trials) for loss in self.study.spaces}
         before = {row["loss"]: row["trial"] for row in read.all_choices(tx)}
         counted = {row["loss"]: row["trials"] for row in get_meta(tx, "choice_of") or []}
-        grew = any(loss in before and counted.get(loss) != n for loss, n in self.asked.items())
+        counting = self._counting()
+        grew = any(loss in before and counted.get(loss) != n for loss, n in counting.items())
         round_ = read.latest_round(tx) + (1 if grew else 0)
         if grew:
             write.add_event(tx, "trials", "trials were added after a confirm: a new confirm has fresh seeds")
@@ -151,7 +157,7 @@ class Search:
                 found = row or {"id": None, "best_epoch": None, "score": None}
                 write.add_choice(tx, round=round_, loss=loss, trial=found["id"], best_epoch=found["best_epoch"],
                                  score=found["score"])  # fmt: skip
-        set_meta(tx, "choice_of", [{"loss": loss, "trials": n} for loss, n in {**counted, **self.asked}.items()])
+        set_meta(tx, "choice_of", [{"loss": loss, "trials": n} for loss, n in {**counted, **counting}.items()])
         self.chosen = True
 
     def _best(self, loss: str, trials: dict[str, Row]) -> Row | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from losstune.search.hours import considered, out_of_time
 from losstune.search.ledger import read
 from losstune.search.ledger.database import Ledger, get_meta
 from losstune.search.study import Study
@@ -45,7 +46,7 @@ class Standing:
     phase: str
     losses: dict[str, LossStanding]
     seeds: int
-    limit: int | None
+    greater_is_better: bool
     member_epochs: int
     slot_seconds: float
     lanes: list[dict[str, Any]]
@@ -72,6 +73,8 @@ def standing(study: Study, ledger: Ledger, greater_is_better: bool) -> Standing:
         rows = read.all_trials(tx)
         round_, choices = read.latest_round(tx), read.all_choices(tx)
         limit, counted = get_meta(tx, "cut_at"), get_meta(tx, "choice_of") or []
+        if not out_of_time(study, get_meta(tx, "search_seconds") or 0.0):
+            limit = None  # there was no cut, or the study has been given more hours
         lanes, events = read.all_lanes(tx), read.all_events(tx)
     losses = {
         loss: LossStanding(loss, study.search.trials if space.searched else 1) for loss, space in study.spaces.items()
@@ -82,14 +85,15 @@ def standing(study: Study, ledger: Ledger, greater_is_better: bool) -> Standing:
         _count(losses[row["loss"]], row, round_, study, sign)
     asked = {row["loss"]: row["trials"] for row in counted}
     chosen = {row["loss"] for row in choices} >= set(losses)
-    same = all(asked.get(loss) == s.asked and (limit is not None or s.asked >= s.wanted) for loss, s in losses.items())
+    same = all(asked.get(loss) == considered(s.asked, limit) and (limit is not None or s.asked >= s.wanted)
+               for loss, s in losses.items())  # fmt: skip
     phase = "search"
     if chosen and same and not any(s.running for s in losses.values()):
         done = all(s.confirmed >= study.confirm.seeds and not s.confirm_running for s in losses.values())
         phase = "done" if done else "confirm"
     failures = [(row["id"], row["reason"]) for row in rows if row["state"] == "failed"]
-    return Standing(phase, losses, study.confirm.seeds, limit, sum(s.member_epochs for s in losses.values()),
-                    sum(s.slot_seconds for s in losses.values()), lanes, failures, events)  # fmt: skip
+    epochs, seconds = (sum(getattr(s, cost) for s in losses.values()) for cost in ("member_epochs", "slot_seconds"))
+    return Standing(phase, losses, study.confirm.seeds, greater_is_better, epochs, seconds, lanes, failures, events)
 
 
 def _count(loss: LossStanding, row: dict[str, Any], round_: int, study: Study, sign: int) -> None:

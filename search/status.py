@@ -16,9 +16,9 @@ from losstune.search.tracking import problem
 from losstune.spaces import InputError
 
 
-def show_status(study: str | None, out: Path, console: Console) -> None:
-    """Print the table of one study, or a line for each study under out."""
-    if study is None:
+def show_status(folder: Path | None, out: Path, console: Console) -> None:
+    """Print the table of the study in a folder, or a line for each study under out."""
+    if folder is None:
         folders = sorted(path.parent.parent for path in out.glob("*/ledger/ledger.db"))
         if not folders:
             raise InputError(f"{out}: no study has been run there; allowed: the --out of a run")
@@ -27,7 +27,6 @@ def show_status(study: str | None, out: Path, console: Console) -> None:
             console.print(f"[bold]{folder.name}[/]  {summary(loaded, standing(loaded, ledger, greater), None)}")
             ledger.close()
         return
-    folder = out / (study if (out / study).is_dir() else Path(study).stem)
     loaded, greater, ledger = _recorded(folder)
     now = standing(loaded, ledger, greater)
     ledger.close()

@@ -81,7 +81,7 @@ def _drop_other_weights(folder: Path, keep: set[str]) -> None:
 def _use(fields: dict, path: Path) -> str:
     own = {k: v for k, v in fields["configuration"].items() if k not in ("learning_rate", "weight_decay")}
     return _USE.format(
-        path=path.name, shape="(N, " + ", ".join(map(str, fields["input_shape"])) + "), as the data set's",
+        path=path, shape="(N, " + ", ".join(map(str, fields["input_shape"])) + "), as the data set's",
         classes=len(fields["class_names"]), loss=fields["loss"],
         hyperparameters="".join(f", {name}={value!r}" for name, value in own.items()),
     )  # fmt: skip

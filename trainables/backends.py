@@ -26,11 +26,15 @@ class Batched:
 
     @staticmethod
     def can_run(backbone: nn.Module) -> bool:
-        """Whether the network is a chain of Flatten, Linear (with bias) and ReLU."""
-        chain = list(backbone.children())
-        known = all(isinstance(m, nn.Flatten | nn.ReLU | nn.Identity)
-                    or (isinstance(m, nn.Linear) and m.bias is not None) for m in chain)  # fmt: skip
-        return isinstance(backbone, nn.Sequential) and known
+        """Whether the network is nothing but a chain of Flatten, then Linear (with bias) and ReLU, each used once.
+
+        Subclasses, shared modules, parametrizations and hooks compute something else than their layers say.
+        """
+        if type(backbone) is not nn.Sequential or _has_hooks(backbone):
+            return False
+        chain = list(backbone._modules.values())
+        starts_flat = bool(chain) and type(chain[0]) is nn.Flatten
+        return starts_flat and len(set(map(id, chain))) == len(chain) and all(map(_is_plain, chain))
 
     def bind(self, rows: Rows) -> None:
         """Make the network's parameters views of the rows, so that gradients arrive there."""
@@ -55,6 +59,20 @@ class Batched:
 
     def load_buffers(self, buffers: Named) -> None:
         """Nothing to load: these networks have no buffers."""
+
+
+def _is_plain(layer: nn.Module) -> bool:
+    if _has_hooks(layer):
+        return False
+    if type(layer) is nn.Flatten:
+        return (layer.start_dim, layer.end_dim) == (1, -1)
+    if type(layer) is nn.Linear:
+        return layer.bias is not None and layer.weight.requires_grad and layer.bias.requires_grad
+    return type(layer) in (nn.ReLU, nn.Identity)
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)
 
 
 class Sequential:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from losstune.spaces import InputError
 from losstune.trainables import checkpoint, predictions
 from losstune.trainables.datasets import Split
 from losstune.trainables.inputs import Inputs, Normalization
@@ -223,8 +224,10 @@ def tune_trainable() -> type:
                 yield
             except Exception as error:
                 message = f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
+                # What the user's own code does wrong, it would do wrong on every lane.
+                told = ("give_up", message) if isinstance(error, InputError) else ("lane_error", self.lane_id, message)
                 with contextlib.suppress(ray.exceptions.RayError):
-                    self._call("lane_error", self.lane_id, message)
+                    self._call(*told)
                 traceback.print_exc()
                 raise
 

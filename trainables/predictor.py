@@ -29,7 +29,12 @@ class Model:
         self._backbone = network.build()[0].eval()
         parameters = state["parameters"]
         self._head = parameters.pop(HEAD_WEIGHT), parameters.pop(HEAD_BIAS)
-        self._backbone.load_state_dict({**parameters, **state["buffers"]})
+        # By name rather than load_state_dict: tied parameters have one name here, and every buffer is kept.
+        with torch.no_grad():
+            for name, parameter in self._backbone.named_parameters():
+                parameter.copy_(parameters[name])
+            for name, buffer in self._backbone.named_buffers():
+                buffer.copy_(state["buffers"][name])
         self._mean, self._scale = state["mean"], state["scale"]
         self._hyperparameters = fields["configuration"]
 

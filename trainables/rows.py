@@ -34,12 +34,13 @@ class Layout:
     """
 
     def __init__(self, backbone: nn.Module, in_features: int, num_classes: int, decay_norm: bool = False):
+        frozen = {name for name, p in backbone.named_parameters() if not p.requires_grad}
         shapes = {name: tuple(p.shape) for name, p in backbone.named_parameters()}
         shapes |= {HEAD_WEIGHT: (num_classes, in_features), HEAD_BIAS: (num_classes,)}
         self.entries: dict[str, Entry] = {}
         offset = 0
         for name, shape in shapes.items():
-            entry = Entry(name, shape, offset, decay_norm or len(shape) > 1)
+            entry = Entry(name, shape, offset, (decay_norm or len(shape) > 1) and name not in frozen)
             self.entries[name] = entry
             offset += -(-entry.size // ALIGNMENT) * ALIGNMENT
         self.width = offset

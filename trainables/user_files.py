@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -42,8 +43,8 @@ def read_text(name: str, folder: Path, where: str) -> str:
 def load_function(spec: str, source: str, where: str, path: Path | None = None) -> Callable[..., Any]:
     """The function that spec ("FILE.py:FUNCTION") names, from the file's text.
 
-    The text runs in a fresh module that is not entered in sys.modules, so that a user's `analysis.py` shadows
-    nothing. path: what the module sees as __file__. InputError when the text fails or lacks the function.
+    The text runs in a fresh module of our own name, so that a user's `analysis.py` shadows nothing. path: what the
+    module sees as __file__. InputError when the text fails or lacks the function.
     """
     reference = split_reference(spec)
     if reference is None:
@@ -51,10 +52,13 @@ def load_function(spec: str, source: str, where: str, path: Path | None = None) 
     file, name = reference
     module = ModuleType(f"losstune_user_{Path(file).stem}")
     module.__file__ = str(path or file)
+    sys.modules[module.__name__] = module  # where a dataclass looks for its module while it is made
     try:
         exec(compile(source, file, "exec"), module.__dict__)
     except Exception as error:
         raise InputError(f"{where}: {file} does not run: {explain(error, file)}") from error
+    finally:
+        del sys.modules[module.__name__]
     function = getattr(module, name, None)
     if not callable(function):
         defined = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]

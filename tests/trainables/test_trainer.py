@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from losstune.spaces import InputError
 from losstune.trainables import checkpoint
+from losstune.trainables.architectures.networks import build_network
 from losstune.trainables.losses import LOSSES
 from losstune.trainables.seeds import derive, generator
 
@@ -157,6 +158,49 @@ def test_a_users_network_trains_member_after_member(make_stack, make_trial, digi
     assert last.train_loss[0] < first.train_loss[0]
     members = stack.leave("softmax")["members"]
     assert not torch.equal(members[0]["buffers"]["1.running_mean"], members[1]["buffers"]["1.running_mean"])
+
+
+SHARED = """
+from torch import nn
+
+def build(input_shape, num_classes):
+    relu = nn.ReLU()
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 32), relu, nn.Linear(32, 16), relu, nn.Linear(16, num_classes))
+"""
+SUBCLASS = """
+from torch import nn
+
+class Net(nn.Sequential):
+    def forward(self, x):
+        return super().forward(x * 2)
+
+def build(input_shape, num_classes):
+    return Net(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, num_classes))
+"""
+NORMED = """
+from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
+
+def build(input_shape, num_classes):
+    return nn.Sequential(nn.Flatten(), weight_norm(nn.Linear(64, 32)), nn.ReLU(), nn.Linear(32, num_classes))
+"""
+
+
+@pytest.mark.parametrize("source", [SHARED, SUBCLASS, NORMED], ids=["shared module", "subclass", "parametrized"])
+def test_logits_are_those_of_the_users_own_network(make_stack, make_trial, digits, source):
+    """Whatever the backend, what is scored is the network as its author wrote it."""
+    stack = make_stack(network="my_net.py:build", source=source, examples=320)
+    stack.join(make_trial("softmax", seeds=(0,), learning_rate=0.05))
+    stack.train_epoch()
+    state = stack.state("softmax")["members"][0]["parameters"]
+    net = build_network("my_net.py:build", (1, 8, 8), 10, source)
+    with torch.no_grad():
+        for name, parameter in list(net.named_parameters()):
+            final = {"weight": "head.weight", "bias": "head.bias"}[name.split(".")[-1]] if name not in state else name
+            parameter.copy_(state[final])
+        expected = net.eval()(stack.validation.normalized(0, 50))
+    found = stack.logits("softmax", stack.validation)[0][:50]
+    torch.testing.assert_close(torch.from_numpy(found), expected, rtol=1e-4, atol=1e-4)
 
 
 DROPOUT_NET = """
