@@ -642,3 +642,20 @@ def test_a_second_run_at_the_same_time_is_refused(tmp_path_factory, start):
     assert second.status == 2 and f"process {first.process.pid} on" in second.err and second.err.count("\n") == 1
     assert first.process.poll() is None
     first.kill()
+
+
+RAISING = """\
+def score(logits, targets):
+    if len(targets) == 216 and not (logits == logits[0]).all():
+        raise ValueError("boom")
+    return float((logits.argmax(1) == targets).mean())
+"""
+
+
+def test_a_metric_that_raises_while_training_ends_the_study(tmp_path_factory, start):
+    """It would raise on every lane: one line and status 3, not a restart of lanes without end."""
+    text = TEXT + "metric: my_metric.py:score\n"
+    ran = Ran(folder_with(tmp_path_factory, "raising", my__yaml=text, my_metric__py=RAISING), start).run()
+    assert ran.ended.status == 3, ran.ended
+    assert "my_metric.py:score raised ValueError: boom (line 3)" in ran.ended.err
+    assert "Traceback" not in ran.ended.out + ran.ended.err
