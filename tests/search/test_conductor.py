@@ -11,6 +11,7 @@ from losstune.search import searching
 from losstune.search.conductor import Conductor
 from losstune.search.ledger import read
 from losstune.search.ledger.database import Ledger, Superseded
+from losstune.search.standing import standing
 from losstune.search.study import load_study
 from losstune.trainables.messages import Report
 
@@ -779,3 +780,32 @@ def test_the_cut_stands_when_the_same_command_goes_on(room, clock):
     lane.turn()
     drive(Lane(room.conductor("stop.hours=1")))
     assert len(room.rows("search")) == 5 and len(room.rows("confirm", state="complete")) == 4
+
+
+@pytest.mark.parametrize("turns", range(1, 9))
+def test_a_lane_holds_no_cut_trial_when_it_is_given_confirm_members(room, clock, turns):
+    """It is told of the cut at its next exchange, whatever it reports then, and its places are counted right."""
+    conductor = room.conductor("stop.hours=1", "search.trials=6", "search.seeds=2")
+    lane = Lane(conductor, width=8)
+    for _ in range(turns):
+        lane.turn()
+    clock.now = 3601
+    while lane.turn():
+        phases = {order.trial.phase for order, _, _ in lane.held.values()}
+        assert len(phases) <= 1 and lane.free >= 0
+    assert all(row["state"] != "running" for row in room.rows())
+
+
+def test_more_hours_reopen_a_study_that_was_cut_and_finished(room, clock):
+    """It is not done while trials that its hours now allow are missing; with the hours it had, it is."""
+    cut = room.conductor("stop.hours=1")
+    lane = Lane(cut)
+    drive(lane, until=lambda: len(room.rows("search")) == 5)
+    clock.now = 3601
+    drive(lane)
+    assert standing(cut.study, room.ledgers[-1], True).phase == "done"
+    longer = room.conductor("stop.hours=9")
+    assert standing(longer.study, room.ledgers[-1], True).phase == "search"
+    drive(Lane(longer))
+    now = standing(longer.study, room.ledgers[-1], True)
+    assert now.phase == "done" and {loss.asked for loss in now.losses.values()} == {6}
