@@ -782,11 +782,16 @@ def test_the_cut_stands_when_the_same_command_goes_on(room, clock):
     assert len(room.rows("search")) == 5 and len(room.rows("confirm", state="complete")) == 4
 
 
-@pytest.mark.parametrize("turns", range(1, 9))
+@pytest.mark.parametrize("turns", range(1, 13))
 def test_a_lane_holds_no_cut_trial_when_it_is_given_confirm_members(room, clock, turns):
     """It is told of the cut at its next exchange, whatever it reports then, and its places are counted right."""
-    conductor = room.conductor("stop.hours=1", "search.trials=6", "search.seeds=2")
-    lane = Lane(conductor, width=8)
+    conductor = room.conductor("stop.hours=1", "search.trials=16", "search.seeds=1", "recipe.epochs=27")
+
+    def fails(trial, epoch):
+        """One that fails early leaves the next out of step, so that it is cut between its own reports."""
+        return "wild" if (trial.id, epoch) == ("search-sigmoid-0001", 2) else None
+
+    lane = Lane(conductor, width=4, score=lambda *_: 0.5, fails=fails)
     for _ in range(turns):
         lane.turn()
     clock.now = 3601
@@ -804,8 +809,8 @@ def test_more_hours_reopen_a_study_that_was_cut_and_finished(room, clock):
     clock.now = 3601
     drive(lane)
     assert standing(cut.study, room.ledgers[-1], True).phase == "done"
-    longer = room.conductor("stop.hours=9")
-    assert standing(longer.study, room.ledgers[-1], True).phase == "search"
-    drive(Lane(longer))
-    now = standing(longer.study, room.ledgers[-1], True)
+    longer = load_study(room.folder / "s.yaml", ("losses=[softmax,sigmoid]", "stop.hours=9"))
+    assert standing(longer, room.ledgers[-1], True).phase == "search"
+    drive(Lane(room.conductor("stop.hours=9")))
+    now = standing(longer, room.ledgers[-1], True)
     assert now.phase == "done" and {loss.asked for loss in now.losses.values()} == {6}
