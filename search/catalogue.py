@@ -8,23 +8,37 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from losstune.spaces import SHARED, SPACES, Hyperparameter
+from losstune.spaces import NAMED_SPACES, SHARED, SPACES, Hyperparameter, all_spaces, plugin_version
 
 
 def losses(console: Console) -> None:
     """Every loss with its hyperparameters: default, searched range, legal values, meaning and source."""
-    for name, space in SPACES.items():
-        console.print(f"[bold]{name}[/]  {space.summary} ({space.source})")
+    for name, space in all_spaces().items():
+        package = "" if name in SPACES else f", from {plugin_version(name)}"
+        console.print(f"[bold]{name}[/]  {space.summary} ({space.source}{package})")
+        if space.known_to_fail:
+            console.print(f"    known to train deep networks badly ({space.known_to_fail})", style="yellow")
         _hyperparameters(console, space.hyperparameters)
     console.print("[bold]all losses[/]  tuned for every loss alike; the defaults are those of each loss's own source")
     _hyperparameters(console, SHARED)
+    _combinations_and_spaces(console)
+
+
+def _combinations_and_spaces(console: Console) -> None:
+    added = ", ".join(name for name, space in SPACES.items() if space.modifies)
+    console.print("[bold]combinations[/]  any loss with these joined to it by +, as label_smoothing+dropout:")
+    console.print(f"    {added}")
+    console.print("[bold]named spaces[/]  papers' own grids and settings, in a study as `space: zhou`:")
+    for name, named in NAMED_SPACES.items():
+        console.print(f"    {name}: {named.summary} ({named.source})")
+        console.print(Text(f"        {', '.join(named.losses)}", style="dim"))
 
 
 def _hyperparameters(console: Console, declared: Mapping[str, Hyperparameter]) -> None:
     for name, p in declared.items():
         default = f"{p.default:.3g}" if isinstance(p.default, float) else str(p.default)
-        line = f"    {name} = {default}; searched {p.describe()}; legal {p.bounds()}"
-        console.print(Text(line.replace("searched fixed", "not searched")))
+        searched = "not searched" if p.describe() == "fixed" else f"searched {p.describe()}"
+        console.print(Text(f"    {name} = {default}; {searched}; legal {p.bounds()}"))
         console.print(Text(f"        {p.meaning} ({p.source})", style="dim"))
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 from losstune.search.plan import data_root
 from losstune.spaces import SPACES, InputError
 from losstune.trainables.architectures import ARCHITECTURES, check_architecture
 from losstune.trainables.datasets import DATASETS, load_dataset
-from losstune.trainables.user_files import split_reference
+from losstune.trainables.trainer import Network
+from losstune.trainables.user_files import read_text, split_reference
 
 _TEMPLATE = """\
 # Which loss for {what}? Run it with:
@@ -61,12 +63,22 @@ def new_study(data: str, network: str | None) -> Path:
     if path.exists():
         raise InputError(f"{path}: exists already; allowed: a name that is free (move it away first)")
     counts = f"{len(dataset.train):,} + {len(dataset.test):,} examples, {dataset.num_classes} classes"
+    losses = usable_losses(network, dataset.input_shape, dataset.num_classes)
     path.write_text(_TEMPLATE.format(
         what=f"{spec} ({counts})", file=path, data=spec, network=network, networks=", ".join(ARCHITECTURES),
-        metric="accuracy", losses=_wrapped(list(SPACES)), batch_size=128 if len(dataset.train) > 20_000 else 64,
+        metric="accuracy", losses=_wrapped(losses), batch_size=128 if len(dataset.train) > 20_000 else 64,
         augmentation="none",
     ), encoding="utf-8")  # fmt: skip
     return path
+
+
+def usable_losses(network: str, input_shape: tuple[int, ...], num_classes: int) -> list[str]:
+    """The losses to compare: those that deep networks train with and that the network's features are enough for."""
+    reference = split_reference(network)
+    source = read_text(reference[0], Path.cwd(), "network") if reference else None
+    _, in_features = Network(network, input_shape, num_classes, source=source).build()
+    return [name for name, space in SPACES.items() if not space.known_to_fail
+            and (space.least_features is None or space.least_features(num_classes) <= in_features)]  # fmt: skip
 
 
 def _stem(spec: str) -> str:
@@ -76,5 +88,5 @@ def _stem(spec: str) -> str:
 
 
 def _wrapped(names: list[str]) -> str:
-    half = (len(names) + 1) // 2
-    return ", ".join(names[:half]) + ",\n         " + ", ".join(names[half:])
+    """Names in lines of a study file."""
+    return textwrap.fill(", ".join(names), 100, break_long_words=False).replace("\n", "\n         ")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from losstune.search.study import Study
-from losstune.spaces import InputError
+from losstune.spaces import SPACES, InputError, members_of, plugin_version, space_of
 from losstune.trainables.architectures import ARCHITECTURES, check_architecture
 from losstune.trainables.datasets import DATASETS, Split, load_dataset, locate
 from losstune.trainables.datasets import Sizes as KnownSizes
@@ -79,6 +79,7 @@ def _make_plan(study: Study) -> Plan:
                 metric)  # fmt: skip
     check_sizes(study, sizes_of(plan))
     check_network(study, sizes_of(plan))
+    study.settle(dataset.num_classes)
     for split in (plan.validation, plan.test):
         if math.isnan(constant_score(metric, plan.train.y, split.y, plan.num_classes)):
             raise InputError(f"metric: {study.metric} is nan for a constant predictor, which failed trials score as; "
@@ -125,10 +126,18 @@ def check_sizes(study: Study, sizes: Sizes) -> None:
 def check_network(study: Study, sizes: Sizes) -> None:
     """Whether the network takes the inputs; the user's own is built once, so that its errors come before any start."""
     check_architecture(study.network, sizes.input_shape)
-    if "network" in study.sources:
-        from losstune.trainables.architectures.networks import build_network  # torch, which others need not
+    own = [loss for loss in study.spaces if loss not in SPACES]  # combinations, and other packages'
+    wide = [loss for loss in study.spaces if space_of(loss).least_features]
+    if "network" in study.sources or own or wide:
+        from losstune.trainables.losses.combine import check_fits, loss_of  # torch, which others need not
+        from losstune.trainables.trainer import Network
 
-        build_network(study.network, sizes.input_shape, sizes.num_classes, study.sources["network"])
+        source = study.sources.get("network")
+        _, in_features = Network(study.network, sizes.input_shape, sizes.num_classes, source=source).build()
+        for loss in own:
+            loss_of(loss)
+        for loss in wide:
+            check_fits(loss, in_features, sizes.num_classes)
 
 
 def check_machine(study: Study) -> None:
@@ -160,9 +169,9 @@ def check_address(address: str) -> None:
 def check_metric_defined(study: Study) -> None:
     """A metric of probabilities cannot rank losses that define none."""
     if study.metric in METRICS and METRICS[study.metric].needs == "probabilities":
-        from losstune.trainables.losses import LOSSES  # torch, which this check seldom needs
+        from losstune.trainables.losses.combine import loss_of  # torch, which this check seldom needs
 
-        without = [loss for loss in study.spaces if LOSSES[loss].probabilities is None]
+        without = [loss for loss in study.spaces if loss_of(loss).probabilities is None]
         if without:
             raise InputError(f"{study.where}: metric: {study.metric} is not defined for {', '.join(without)}; "
                              f"allowed: a metric of predictions, or the other losses")  # fmt: skip
@@ -180,6 +189,8 @@ def identity(plan: Plan) -> dict[str, Any]:
         "search.halving": study.search.halving and study.search.halving.model_dump(mode="json"),
         "confirm.train_on": study.confirm.train_on, "sources": study.sources,
         "losses": {loss: space.describe() for loss, space in study.spaces.items()},
+        "packages": {name: version for loss in study.spaces for name in members_of(loss)
+                     if name not in SPACES and (version := plugin_version(name))},
     }  # fmt: skip
 
 

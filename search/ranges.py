@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-from losstune.spaces import Choice, Hyperparameter, InputError, Real, is_searched, space_of
+from losstune.spaces import (
+    Choice,
+    Hyperparameter,
+    InputError,
+    OfClasses,
+    Real,
+    is_searched,
+    members_of,
+    named_space,
+    settled,
+    space_of,
+)
 
 
 @dataclass(frozen=True)
@@ -23,17 +35,39 @@ class LossSpace:
     def describe(self) -> dict[str, str]:
         """The space as text, for the study's identity: changing a range changes what is compared."""
         ranges = {name: p.describe() for name, p in self.searched.items()}
-        return {**ranges, **{name: f"= {value!r}" for name, value in self.fixed.items()}}
+        return {**ranges, **{name: f"= {_text(value)}" for name, value in self.fixed.items()}}
+
+    def for_classes(self, num_classes: int) -> LossSpace:
+        """The same space with every value that depends on the number of classes as a number."""
+        searched = {name: _settled(p, num_classes) for name, p in self.searched.items()}
+        single = {name: p.choices[0] for name, p in searched.items() if not is_searched(p)}
+        fixed = {name: settled(value, num_classes) for name, value in self.fixed.items()}
+        return LossSpace(self.loss, {name: p for name, p in searched.items() if name not in single}, fixed | single)
 
 
-def resolve(losses: tuple[Any, ...], recipe: Any, where: str) -> dict[str, LossSpace]:
-    """The space of each loss in the study's order; InputError names the entry that is wrong."""
+def _settled(p: Real | Choice, num_classes: int) -> Real | Choice:
+    default = settled(p.default, num_classes)
+    if isinstance(p, Real):
+        return replace(p, default=min(max(default, p.low), p.high))
+    return replace(p, default=default, choices=tuple(dict.fromkeys(settled(c, num_classes) for c in p.choices)))
+
+
+def _text(value: Any) -> str:
+    return value.text if isinstance(value, OfClasses) else repr(value)
+
+
+def resolve(losses: tuple[Any, ...], recipe: Any, where: str, space: str = "default") -> dict[str, LossSpace]:
+    """The space of each loss in the study's order; InputError names the entry that is wrong.
+
+    space: the named space that the study starts from; losses that it does not have start from their default.
+    """
+    named_space(space, f"{where}: space")
     spaces: dict[str, LossSpace] = {}
     for index, entry in enumerate(losses):
         name, changes = _entry(entry, f"{where}: losses[{index}]")
-        if name in spaces:
+        if any(set(members_of(name)) == set(members_of(known)) for known in spaces):
             raise InputError(f"{where}: losses[{index}]: {name} stands twice; allowed: once")
-        spaces[name] = _loss_space(name, changes, recipe, where)
+        spaces[name] = _loss_space(name, dict(changes), recipe, where, space)
     return spaces
 
 
@@ -42,29 +76,42 @@ def _entry(entry: Any, where: str) -> tuple[str, dict[str, Any]]:
         return entry, {}
     if isinstance(entry, dict) and len(entry) == 1:
         (name, changes), = entry.items()
-        if isinstance(changes, dict) or changes is None:
+        if isinstance(name, str) and (isinstance(changes, dict) or changes is None):
             return name, changes or {}
     raise InputError(f"{where}: {entry!r} is not a loss; allowed: a name, or a name with its hyperparameters")
 
 
-def _loss_space(name: str, changes: dict[str, Any], recipe: Any, where: str) -> LossSpace:
+def _loss_space(name: str, changes: dict[str, Any], recipe: Any, where: str, study_space: str) -> LossSpace:
     space = space_of(name, f"{where}: losses")
     declared: dict[str, Hyperparameter] = {**space.shared(), **space.hyperparameters}
+    start = _start(name, changes.pop("space", None), study_space, f"{where}: losses.{name}.space")
     for key in changes:
         if key not in declared:
-            raise InputError(f"{where}: losses.{name}.{key}: unknown hyperparameter; allowed: {', '.join(declared)}")
+            allowed = ", ".join(["space", *declared])
+            raise InputError(f"{where}: losses.{name}.{key}: unknown hyperparameter; allowed: {allowed}")
     searched, fixed = {}, {}
     for key, p in declared.items():
         if key in changes:
             wanted, field = changes[key], f"{where}: losses.{name}.{key}"
+        elif getattr(recipe, key, None) is not None:
+            wanted, field = getattr(recipe, key), f"{where}: recipe.{key}"
         else:
-            wanted, field = getattr(recipe, key, None), f"{where}: recipe.{key}"
+            wanted, field = start.get(key), f"{where}: space"
         result = p if wanted is None else narrow(p, wanted, field)
         if isinstance(result, Real | Choice) and is_searched(result) and _is_tuned(key, recipe):
             searched[key] = result
         else:
             fixed[key] = getattr(result, "default", result)
     return LossSpace(name, searched, fixed)
+
+
+def _start(loss: str, own: Any, study_space: str, where: str) -> dict[str, Any]:
+    """What the named space says of a loss, if anything; the loss's own choice of a space must know it."""
+    named = named_space(study_space if own is None else own, where)
+    found = {} if named is None else named.of(loss)
+    if own not in (None, "default") and not found:
+        raise InputError(f"{where}: {own} has nothing for {loss}; allowed: default, or a space that has it")
+    return found
 
 
 def _is_tuned(key: str, recipe: Any) -> bool:
@@ -79,9 +126,18 @@ def narrow(p: Hyperparameter, wanted: Any, where: str) -> Any:
         if not wanted:
             raise InputError(f"{where}: an empty list; allowed: values")
         values = tuple(p.check(value, where) for value in wanted)
-        default = p.default if p.default in values else values[0]
-        return Choice(default, values, p.source, p.meaning) if len(set(values)) > 1 else values[0]
+        return Choice(_nearest(p, values), values, p.source, p.meaning) if len(set(values)) > 1 else values[0]
     return p.check(wanted, where)
+
+
+def _nearest(p: Hyperparameter, values: tuple[Any, ...]) -> Any:
+    """The value of a list that is nearest to the default on its scale; else the first."""
+    numbers = isinstance(p, Real) and not any(isinstance(value, OfClasses) for value in (p.default, *values))
+    if p.default in values or not numbers:
+        return p.default if p.default in values else values[0]
+    log = p.log and min(*values, p.default) > 0
+    scale = math.log if log else float
+    return min(values, key=lambda value: abs(scale(value) - scale(p.default)))
 
 
 def _range(p: Hyperparameter, wanted: dict[str, Any], where: str) -> Real:

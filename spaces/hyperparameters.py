@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from losstune.spaces.errors import InputError
+
+
+@dataclass(frozen=True)
+class OfClasses:
+    """A value that depends on the number of classes K. text: its formula, as "sqrt(K - 1) - 1"."""
+
+    text: str
+    of: Callable[[int], float]
+
+    def __str__(self) -> str:
+        return self.text
 
 
 @dataclass(frozen=True)
@@ -15,10 +27,11 @@ class Real:
 
     legal: the interval the formula allows, as (low, high, low_is_open, high_is_open).
     low, high: the default search range, both ends included; log: whether it is searched on a logarithmic scale.
+    default: a number, or a function of the number of classes.
     source: the paper and table the default and the range come from.
     """
 
-    default: float
+    default: float | OfClasses
     low: float
     high: float
     source: str
@@ -26,8 +39,10 @@ class Real:
     log: bool = False
     legal: tuple[float, float, bool, bool] = (-math.inf, math.inf, True, True)
 
-    def check(self, value: Any, where: str) -> float:
+    def check(self, value: Any, where: str) -> float | OfClasses:
         """The value as a float; InputError names the bound when it is outside the legal interval."""
+        if isinstance(value, OfClasses):
+            return value  # ours, not the user's
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise InputError(f"{where}: {value!r} is not a number; allowed: {self.bounds()}")
         low, high, low_open, high_open = self.legal
@@ -49,11 +64,15 @@ class Real:
             raise InputError(f"{where}: low ({low:g}) must be below high ({high:g})")
         if log and low <= 0:
             raise InputError(f"{where}.low: {low:g} cannot be searched on a log scale; allowed: above 0")
-        default = self.default if low <= self.default <= high else (math.sqrt(low * high) if log else (low + high) / 2)
+        middle = math.sqrt(low * high) if log else (low + high) / 2
+        kept = isinstance(self.default, OfClasses) or low <= self.default <= high
+        default = self.default if kept else middle
         return replace(self, low=low, high=high, log=log, default=default)
 
     def describe(self) -> str:
         """The default range as text, for example "0.02 to 0.5, log"."""
+        if self.low == self.high:
+            return "fixed"
         return f"{self.low:g} to {self.high:g}, {'log' if self.log else 'linear'}"
 
 

@@ -22,3 +22,8 @@ SHARED = {
         meaning="product of learning rate and weight decay, lambda~: the penalty is lambda~ / (2 eta) |w|^2",
     ),
 }  # fmt: skip
+
+
+def powers_of_ten(learning_rate_exponent: float, weight_decay_exponent: float) -> dict[str, float]:
+    """A learning rate and a weight decay product by their exponents, as Kornblith's Table A.2 gives them."""
+    return {"learning_rate": 10**learning_rate_exponent, "weight_decay": 10**weight_decay_exponent}

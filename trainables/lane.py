@@ -20,7 +20,7 @@ from losstune.spaces import InputError
 from losstune.trainables import checkpoint, predictions
 from losstune.trainables.datasets import Split
 from losstune.trainables.inputs import Inputs, Normalization
-from losstune.trainables.losses import LOSSES
+from losstune.trainables.losses.combine import loss_of
 from losstune.trainables.messages import Order, Orders, Report
 from losstune.trainables.recipe import Recipe
 from losstune.trainables.scoring import Scorer
@@ -165,7 +165,7 @@ class Lane:
               for name, split in (("validation", self.validation), ("test", self.test))}  # fmt: skip
         folder = Path(self.job.folder)
         predictions.write(folder / "predictions" / f"{trial.id}.npz", predictions.Predictions(
-            on["validation"], self.validation.y, on["test"], self.test.y, LOSSES[loss].probabilities))  # fmt: skip
+            on["validation"], self.validation.y, on["test"], self.test.y, loss_of(loss).probabilities))  # fmt: skip
         member = self.stack.state(trial.id)["members"][0]
         checkpoint.write(folder / "weights" / f"{trial.id}.pt", {
             "parameters": member["parameters"], "buffers": member["buffers"],

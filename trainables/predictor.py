@@ -10,9 +10,9 @@ import yaml
 
 from losstune.spaces import InputError
 from losstune.trainables import checkpoint
-from losstune.trainables.losses import LOSSES
+from losstune.trainables.losses.combine import loss_of
 from losstune.trainables.metrics import to_probabilities
-from losstune.trainables.rows import HEAD_BIAS, HEAD_WEIGHT
+from losstune.trainables.rows import HEAD
 from losstune.trainables.trainer import Network
 
 BATCH = 1024  # examples
@@ -28,7 +28,7 @@ class Model:
                           source=fields["network_source"])  # fmt: skip
         self._backbone = network.build()[0].eval()
         parameters = state["parameters"]
-        self._head = parameters.pop(HEAD_WEIGHT), parameters.pop(HEAD_BIAS)
+        self._head = {key.removeprefix(HEAD): p for key, p in parameters.items() if key.startswith(HEAD)}
         # By name rather than load_state_dict: tied parameters have one name here, and every buffer is kept.
         with torch.no_grad():
             for name, parameter in self._backbone.named_parameters():
@@ -48,7 +48,7 @@ class Model:
         for start in range(0, len(x), BATCH):
             batch = torch.from_numpy(np.ascontiguousarray(x[start : start + BATCH])).float()
             features = self._backbone((batch - self._mean) * self._scale)
-            parts.append(LOSSES[self.loss].logits(features, *self._head, self._hyperparameters))
+            parts.append(loss_of(self.loss).logits(features, self._head, self._hyperparameters))
         return torch.cat(parts).numpy() if parts else np.empty((0, len(self.class_names)), np.float32)
 
     def predict(self, x: np.ndarray) -> np.ndarray:
@@ -57,7 +57,7 @@ class Model:
 
     def probabilities(self, x: np.ndarray) -> np.ndarray | None:
         """Probabilities (N, K), or None where the loss defines none."""
-        return to_probabilities(self.logits(x), LOSSES[self.loss].probabilities)
+        return to_probabilities(self.logits(x), loss_of(self.loss).probabilities)
 
 
 def load_model(path: str | Path) -> Model:

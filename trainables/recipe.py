@@ -33,9 +33,12 @@ def cosine(learning_rate: float, progress: float) -> float:
 
 
 @torch.no_grad()
-def nesterov_step(rows: Rows, learning_rate: Tensor, momentum: float) -> None:
-    """One step of SGD with Nesterov momentum, as torch.optim.SGD takes it; learning_rate (n, 1), a row each."""
+def nesterov_step(rows: Rows, learning_rate: Tensor, momentum: float, index: int = 0) -> None:
+    """One step of SGD with Nesterov momentum, as torch.optim.SGD takes it; learning_rate (n, 1), a row each.
+
+    index: which pass of the step it is; each has a momentum of its own.
+    """
     rows.gradient.addcmul_(rows.parameter, rows.decay)
-    rows.momentum.mul_(momentum).add_(rows.gradient)
-    rows.gradient.add_(rows.momentum, alpha=momentum)
+    rows.momentum[index].mul_(momentum).add_(rows.gradient)
+    rows.gradient.add_(rows.momentum[index], alpha=momentum)
     rows.parameter.addcmul_(rows.gradient, -learning_rate)

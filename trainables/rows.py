@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 # Rows are padded to whole vector registers: an element's arithmetic must not depend on the member's place.
 ALIGNMENT = 64
-HEAD_WEIGHT, HEAD_BIAS = "head.weight", "head.bias"
+HEAD = "head."  # begins the names of the final layer's parameters and of the loss's state
 Named = dict[str, Tensor]
 
 
@@ -28,22 +29,26 @@ class Entry:
 
 
 class Layout:
-    """The places of a network's parameters, and of its final layer's, in a row.
+    """The places of parameters in a row."""
 
-    Weight decay acts on matrices and kernels, on norm parameters and biases only where decay_norm says so.
-    """
+    def __init__(self, entries: dict[str, Entry], width: int):
+        self.entries, self.width = entries, width
 
-    def __init__(self, backbone: nn.Module, in_features: int, num_classes: int, decay_norm: bool = False):
+    @classmethod
+    def of_backbone(cls, backbone: nn.Module, decay_norm: bool = False) -> Layout:
+        """A network's parameters. Weight decay acts on matrices and kernels, and on norms and biases if decay_norm."""
         frozen = {name for name, p in backbone.named_parameters() if not p.requires_grad}
         shapes = {name: tuple(p.shape) for name, p in backbone.named_parameters()}
-        shapes |= {HEAD_WEIGHT: (num_classes, in_features), HEAD_BIAS: (num_classes,)}
-        self.entries: dict[str, Entry] = {}
-        offset = 0
+        decays = {name: (decay_norm or len(shape) > 1) and name not in frozen for name, shape in shapes.items()}
+        return cls({}, 0).extended(shapes, decays)
+
+    def extended(self, shapes: Mapping[str, tuple[int, ...]], decays: Mapping[str, bool]) -> Layout:
+        """This layout with more parameters behind its own."""
+        entries, offset = dict(self.entries), self.width
         for name, shape in shapes.items():
-            entry = Entry(name, shape, offset, (decay_norm or len(shape) > 1) and name not in frozen)
-            self.entries[name] = entry
-            offset += -(-entry.size // ALIGNMENT) * ALIGNMENT
-        self.width = offset
+            entries[name] = Entry(name, shape, offset, decays[name])
+            offset += -(-entries[name].size // ALIGNMENT) * ALIGNMENT
+        return Layout(entries, offset)
 
     def decay_mask(self) -> Tensor:
         """1 where weight decay acts, 0 elsewhere: (P,)."""
@@ -75,12 +80,15 @@ class Layout:
 
 
 class Rows:
-    """Parameters, gradients and momentum of n members, each (n, P), and the decay lambda~ / eta of each place."""
+    """Parameters and gradients of n members, each (n, P), the decay lambda~ / eta of each place, and a momentum of each
+    pass of a step, (passes, n, P)."""
 
     def __init__(self, parameter: Tensor, momentum: Tensor, decay: Tensor):
         self.parameter, self.momentum, self.decay = parameter, momentum, decay
         self.gradient = torch.zeros_like(parameter)
 
-    def finite(self) -> Tensor:
-        """Which members' parameters are all finite: (n,) of bool."""
-        return torch.isfinite(self.parameter.sum(1))
+
+def stacked(rows: list[Tensor]) -> Tensor:
+    """Rows (..., P), each of its own width P, padded with zeros to the widest: (n, ..., P)."""
+    width = max(row.shape[-1] for row in rows)
+    return torch.stack([torch.nn.functional.pad(row, (0, width - row.shape[-1])) for row in rows])

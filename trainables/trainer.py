@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
@@ -16,13 +16,14 @@ from losstune.trainables import backends
 from losstune.trainables.architectures.networks import build_network, split_final_layer
 from losstune.trainables.chunk import Chunk, Member
 from losstune.trainables.inputs import Inputs, augmented
-from losstune.trainables.losses import LOSSES
+from losstune.trainables.losses.combine import check_fits, loss_of
 from losstune.trainables.recipe import Recipe, cosine
-from losstune.trainables.rows import HEAD_BIAS, HEAD_WEIGHT, Layout, Named
+from losstune.trainables.rows import HEAD, Layout, Named
 from losstune.trainables.seeds import derive, generator
 from losstune.trainables.trial import Trial
 
 EVALUATION_BATCH = 1024  # examples
+_MOMENTA = ("momentum", "second_momentum")  # a pass's each
 Score = Callable[[np.ndarray, str, np.ndarray], dict[str, list[float]]]
 
 
@@ -67,9 +68,10 @@ class Stack:
         self.study, self.network, self.recipe = study, network, recipe
         self.training, self.validation, self.score = training, validation, score
         self.device = torch.device(device)
-        backbone, in_features = network.build()
+        backbone, self.in_features = network.build()
         self.backend = backends.choose(backbone)
-        self.layout = Layout(backbone, in_features, network.num_classes, network.decay_norm)
+        self.layout = Layout.of_backbone(backbone, network.decay_norm)
+        self.layout_of = lru_cache(maxsize=None)(self._layout_of)
         self.width = width or (32 if self.backend.together else 1)
         self.members: dict[str, list[Member]] = {}
         self.chunks: list[Chunk] | None = []
@@ -79,17 +81,25 @@ class Stack:
                              f"examples; allowed: 1 to {len(training)}")  # fmt: skip
         self._initial = lru_cache(maxsize=64 if self.layout.width < 1e6 else 4)(self._initialize)
 
+    def _layout_of(self, loss: str) -> Layout:
+        """The layout of a loss's rows: the network, then the loss's final layer and state."""
+        check_fits(loss, self.in_features, self.network.num_classes)
+        head = loss_of(loss).parameters
+        shapes = {HEAD + key: p.shape(self.network.num_classes, self.in_features) for key, p in head.items()}
+        return self.layout.extended(shapes, {HEAD + key: p.decays and p.learned for key, p in head.items()})
+
     def join(self, trial: Trial, state: dict | None = None) -> None:
         """Take a trial in at this epoch boundary: from its start, or from the state that leave or state gave."""
-        members = []
+        members, pack = [], partial(self.layout_of(trial.loss).pack, channels_last=self.backend.channels_last)
         for index, seed in enumerate(trial.seeds):
             if state is None:
-                parameter, buffers = self._start(trial, seed)
-                momentum, epoch = torch.zeros_like(parameter), 0
+                named, buffers = self._start(trial, seed)
+                parameter, epoch = pack(named), 0
+                momentum = torch.zeros(loss_of(trial.loss).passes, len(parameter))
             else:
                 saved = state["members"][index]
-                parameter, momentum = self._pack(saved["parameters"]), self._pack(saved["momentum"])
-                buffers, epoch = saved["buffers"], state["epoch"]
+                parameter, buffers, epoch = pack(saved["parameters"]), saved["buffers"], state["epoch"]
+                momentum = torch.stack([pack(saved[key]) for key in _MOMENTA if key in saved])
             members.append(Member(trial, seed, epoch, parameter.to(self.device), momentum.to(self.device), buffers))
         self._keep_buffers()
         self.members[trial.id] = members
@@ -103,13 +113,16 @@ class Stack:
         return state
 
     def state(self, trial_id: str) -> dict:
-        """A trial's state as plain data: {"epoch", "members": [{"parameters", "momentum", "buffers"}]}."""
+        """A trial's state as plain data: {"epoch", "members": [{"parameters", "momentum", "buffers"}]}.
+
+        A loss of two passes per step has a "second_momentum" too.
+        """
         self._keep_buffers()
-        last = self.backend.channels_last
-        members = [{
-            "parameters": self.layout.unpack(m.parameter, last), "momentum": self.layout.unpack(m.momentum, last),
-            "buffers": m.buffers,
-        } for m in self.members[trial_id]]  # fmt: skip
+        members = []
+        for m in self.members[trial_id]:
+            unpack = partial(self.layout_of(m.trial.loss).unpack, channels_last=self.backend.channels_last)
+            momenta = {key: unpack(row) for key, row in zip(_MOMENTA, m.momentum, strict=False)}
+            members.append({"parameters": unpack(m.parameter), **momenta, "buffers": m.buffers})
         return {"epoch": self.members[trial_id][0].epoch, "members": members}
 
     @property
@@ -131,11 +144,12 @@ class Stack:
             member.epoch += 1
         scores = self._score(self.validation)
         seconds = time.perf_counter() - started
-        count = sum(map(len, self.members.values()))
+        passes = {trial_id: len(m) * loss_of(m[0].trial.loss).passes for trial_id, m in self.members.items()}
+        share = {trial_id: seconds * n / sum(passes.values()) for trial_id, n in passes.items()}
         return {
             trial_id: EpochResult(
                 members[0].epoch, [float(losses[id(m)]) for m in members], scores[trial_id],
-                [bool(torch.isfinite(m.parameter.sum())) for m in members], seconds * len(members) / count,
+                [bool(torch.isfinite(m.parameter.sum())) for m in members], share[trial_id],
             )
             for trial_id, members in self.members.items()
         }  # fmt: skip
@@ -201,15 +215,19 @@ class Stack:
         """The chunks of the members as they are now."""
         if self.chunks is None:
             members = [m for group in self.members.values() for m in group]
-            parts = [members] if self.backend.together else [[m] for m in members]
-            self.chunks = [self._chunk(part) for part in parts if part]
+            if self.backend.together:
+                passes = {id(m): loss_of(m.trial.loss).passes for m in members}
+                parts = [[m for m in members if passes[id(m)] == n] for n in sorted(set(passes.values()))]
+            else:
+                parts = [[m] for m in members]
+            self.chunks = [self._chunk(part) for part in parts]
         return self.chunks
 
     def _chunk(self, members: list[Member]) -> Chunk:
         backend = self._backend()
         if members[0].buffers:
             backend.load_buffers(members[0].buffers)
-        return Chunk(members, backend, self.layout, self.recipe, self.device)
+        return Chunk(members, backend, self.layout_of, self.recipe, self.device)
 
     def _backend(self) -> backends.Backend:
         return self.backend(self.network.build()[0].to(self.device), self.layout)
@@ -220,26 +238,20 @@ class Stack:
             if not self.backend.together:
                 chunk.members[0].buffers = chunk.backend.buffers()
 
-    def _start(self, trial: Trial, seed: int) -> tuple[Tensor, Named]:
-        """A member's initial row and buffers; the same for every loss but for the bias that a loss sets."""
-        row, buffers = self._initial(trial.phase, seed)
-        bias = LOSSES[trial.loss].initial_bias
-        if bias is not None:
-            row = row.clone()
-            self.layout.view(row.unsqueeze(0), HEAD_BIAS).fill_(bias(self.network.num_classes))
-        return row, buffers
+    def _start(self, trial: Trial, seed: int) -> tuple[Named, Named]:
+        """A member's parameters and buffers at the start: the same draws for every loss."""
+        named, (weight, bias), buffers = self._initial(trial.phase, seed)
+        head = loss_of(trial.loss).start(weight, bias, trial.hyperparameters)
+        return {**named, **{HEAD + key: value for key, value in head.items()}}, buffers
 
-    def _initialize(self, phase: str, seed: int) -> tuple[Tensor, Named]:
+    def _initialize(self, phase: str, seed: int) -> tuple[Named, tuple[Tensor, Tensor], Named]:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(self.study, phase, seed, "weights"))
             backbone, in_features = self.network.build()
             final = nn.Linear(in_features, self.network.num_classes)
-        named = {**dict(backbone.named_parameters()), HEAD_WEIGHT: final.weight, HEAD_BIAS: final.bias}
-        row = self._pack({name: p.detach() for name, p in named.items()})
-        return row, {name: buffer.clone() for name, buffer in backbone.named_buffers()}
-
-    def _pack(self, named: Named) -> Tensor:
-        return self.layout.pack(named, self.backend.channels_last)
+        named = {name: p.detach() for name, p in backbone.named_parameters()}
+        buffers = {name: buffer.clone() for name, buffer in backbone.named_buffers()}
+        return named, (final.weight.detach(), final.bias.detach()), buffers
 
 
 def _evaluate(chunk: Chunk, inputs: Inputs) -> np.ndarray:

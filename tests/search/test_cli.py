@@ -66,7 +66,9 @@ def test_new_writes_a_study_that_checks(losstune, tmp_path):
     status, out, _ = losstune("new", "mine.npz")
     assert status == 0 and "mine.yaml" in out
     fields = yaml.safe_load((tmp_path / "mine.yaml").read_text())
-    assert fields["data"] == "npz:mine.npz" and fields["network"] == "mlp" and set(fields["losses"]) == set(SPACES)
+    assert fields["data"] == "npz:mine.npz" and fields["network"] == "mlp" and set(fields["losses"]) == {
+        name for name, space in SPACES.items() if not space.known_to_fail
+    }  # fmt: skip
     status, out, _ = losstune("check", "mine.yaml")
     assert status == 0 and "170 to train, 30 to validate, 100 to test; 3 classes" in out
     status, _, err = losstune("new", "mine.npz")

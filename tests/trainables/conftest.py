@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from losstune.spaces import SPACES, check_hyperparameters
+from losstune.spaces import check_hyperparameters, space_of
 from losstune.trainables.datasets import load_dataset
 from losstune.trainables.datasets.splitting import hold_out
 from losstune.trainables.inputs import Inputs, Normalization
@@ -50,8 +50,8 @@ def make_trial():
     """make_trial(loss, seeds=(0, 1), learning_rate=None, ...) -> a trial at the loss's defaults."""
 
     def make(loss="softmax", seeds=(0, 1), name=None, epochs=27, learning_rate=None, weight_decay=None, **own):
-        shared = SPACES[loss].shared()
-        return Trial(name or loss, loss, check_hyperparameters(loss, own),
+        shared = space_of(loss).shared()
+        return Trial(name or loss, loss, check_hyperparameters(loss, own, num_classes=10),
                      learning_rate or shared["learning_rate"].default / 2,
                      shared["weight_decay"].default if weight_decay is None else weight_decay,
                      "search", tuple(seeds), epochs)  # fmt: skip
@@ -63,9 +63,9 @@ def same_bits(first, second):
     """Whether two states agree in every bit of every member."""
     pairs = zip(first["members"], second["members"], strict=True)
     return all(
-        torch.equal(a[kind][name], b[kind][name])
+        a.keys() == b.keys() and torch.equal(a[kind][name], b[kind][name])
         for a, b in pairs
-        for kind in ("parameters", "momentum", "buffers")
+        for kind in a
         for name in a[kind]
     )
 

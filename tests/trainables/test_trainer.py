@@ -16,7 +16,11 @@ from losstune.trainables.seeds import derive, generator
 
 
 def options(loss):
-    return {"F": "0-0.5"} if loss == "ce_el" else {}
+    return {"F": "0-0.5"} if loss in ("ce_el", "ce_matched") else {}
+
+
+COMBINED = ["label_smoothing+dropout", "sigmoid+cosine_softmax", "margin_softmax+large_margin", "cot+center"]
+AWAY = ["dropout", "cot", "center", "gaussian_mixture", "cot+center"]  # noise, two passes, state, a head of its own
 
 
 def alone(make_stack, trial, epochs, **recipe):
@@ -29,25 +33,27 @@ def alone(make_stack, trial, epochs, **recipe):
 
 @pytest.mark.parametrize("batch_size", [64, 37])
 def test_every_loss_is_bit_identical_in_any_company(make_stack, make_trial, same_bits, batch_size):
-    """Trials of all losses that join late, leave and come back end where each ends alone."""
+    """Trials of all losses and some combinations that join late, leave and come back end where each ends alone."""
     recipe = {"batch_size": batch_size, "examples": 400}
-    trials = {loss: make_trial(loss, seeds=(0, 1), **options(loss)) for loss in LOSSES}
+    trials = {loss: make_trial(loss, seeds=(0, 1), **options(loss)) for loss in [*LOSSES, *COMBINED]}
     expected = {loss: alone(make_stack, trial, 4, **recipe) for loss, trial in trials.items()}
-    stack = make_stack(**recipe)
-    names = list(trials)
-    for name in names[:4]:
+    stack = make_stack(width=2 * len(trials), **recipe)
+    first = ["softmax", *AWAY]
+    names = [*first, *(name for name in trials if name not in first)]
+    for name in first:
         stack.join(trials[name])
     stack.train_epoch()
-    for name in names[4:]:
+    for name in names[len(first):]:
         stack.join(trials[name])
     stack.train_epoch()
-    away = stack.leave("dropout")
+    away = {name: stack.leave(name) for name in AWAY}
     stack.train_epoch()
-    stack.join(trials["dropout"], away)
+    for name in AWAY:
+        stack.join(trials[name], away[name])
     stack.train_epoch()
-    reached = {name: stack.leave(name) for name in names[:4] if name != "dropout"}
+    reached = {"softmax": stack.leave("softmax")}
     stack.train_epoch()
-    reached |= {name: stack.leave(name) for name in [*names[4:], "dropout"]}
+    reached |= {name: stack.leave(name) for name in names[1:]}
     assert {state["epoch"] for state in reached.values()} == {4}
     assert [name for name in names if not same_bits(reached[name], expected[name])] == []
 

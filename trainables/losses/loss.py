@@ -1,92 +1,185 @@
-"""A loss as a composition of parts: final layer, logit transform, criterion, penalties."""
+"""A loss as a composition of parts: final layer, logit transform, criterion, penalties, and what few losses need."""
 
 from __future__ import annotations
 
 import inspect
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from losstune.trainables.losses import criteria, parts
+from losstune.trainables.losses import closed_forms, parts
 
-Hyperparameters = dict[str, Any]
+Part = Callable[..., Any]
+Hyperparameters = Mapping[str, Any]
+Named = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A tensor of the final layer. shape: of (num_classes, in_features).
+
+    initial: its value at the start, from what it names of weight (K, d) and bias (K), drawn as torch.nn.Linear draws
+    them, and the hyperparameters. decays: whether weight decay acts on it. learned: whether the optimizer moves it;
+    otherwise it is state, which only the loss's update moves.
+    """
+
+    shape: Callable[[int, int], tuple[int, ...]]
+    initial: Part
+    decays: bool = False
+    learned: bool = True
+
+
+def weight_as_drawn(weight: Tensor) -> Tensor:
+    return weight
+
+
+def bias_as_drawn(bias: Tensor) -> Tensor:
+    return bias
+
+
+WEIGHT = Parameter(lambda classes, features: (classes, features), weight_as_drawn, decays=True)
+BIAS = Parameter(lambda classes, features: (classes,), bias_as_drawn)
+
+
+@dataclass(frozen=True)
+class Head:
+    """A final layer.
+
+    logits: of the features, its parameters and hyperparameters, by name -> (..., B, K).
+    constraint: of some of its parameters -> the same ones as {name: value}, applied at the start and after every step.
+    """
+
+    logits: Part
+    parameters: Mapping[str, Parameter]
+    constraint: Part | None = None
+
+
+LINEAR = Head(parts.linear, {"weight": WEIGHT, "bias": BIAS})
 
 
 @dataclass(frozen=True)
 class Loss:
     """A training objective.
 
-    criterion: (logits, targets, [progress], its hyperparameters) -> (..., B).
-    head: (features, weight, bias, its hyperparameters) -> logits; transform: (logits, its hyperparameters) -> logits.
-    logit_penalties, weight_penalties: added per example, of the transformed logits and of the final layer's weight.
-    scale: (its hyperparameters) -> a factor on the whole.
-    drops_features: dropout on the penultimate features with keep probability rho.
+    Every part is a function that takes what it needs by name: logits (..., B, K), targets (..., B), features
+    (..., B, d), the final layer's parameters and state, progress in [0, 1), and hyperparameters by the paper's name.
+
+    criterion: -> (..., B), of the transformed logits.
+    head: the final layer. transform: of the logits -> logits. margin: of the head's logits, in training only -> logits.
+    penalties: -> (..., B) or (..., 1), added to the criterion, of the logits as the criterion sees them.
+    scale: -> a factor on criterion and penalties.
+    dropout: of the penultimate features and uniform draws of their shape -> features, in training only.
+    state, update: what the loss remembers between steps, and how a step moves it: -> {name: value}.
+    initial: other starts of the head's parameters, by their names.
+    second_pass: the criterion of a second forward and backward pass and optimizer step, for every step.
     probabilities: "softmax", "sigmoid" (normalized over classes), or None where the loss defines none.
-    initial_bias: the final layer's bias at the start, of the number of classes; None: as torch.nn.Linear.
-    Every part takes its hyperparameters by the paper's name.
     """
 
-    criterion: Callable[..., Tensor] = criteria.softmax
-    head: Callable[..., Tensor] = parts.linear
-    transform: Callable[..., Tensor] | None = None
-    logit_penalties: tuple[Callable[..., Tensor], ...] = ()
-    weight_penalties: tuple[Callable[..., Tensor], ...] = ()
-    drops_features: bool = False
-    scale: Callable[..., float | Tensor] | None = None
+    criterion: Part = closed_forms.softmax
+    head: Head = LINEAR
+    transform: Part | None = None
+    margin: Part | None = None
+    penalties: tuple[Part, ...] = ()
+    scale: Part | None = None
+    dropout: Part | None = None
+    state: Mapping[str, Parameter] = field(default_factory=dict)
+    update: Part | None = None
+    initial: Mapping[str, Part] = field(default_factory=dict)
+    second_pass: Part | None = None
     probabilities: str | None = "softmax"
-    initial_bias: Callable[[int], float] | None = None
+
+    @property
+    def passes(self) -> int:
+        """Forward and backward passes per step."""
+        return 1 if self.second_pass is None else 2
+
+    @property
+    def parts(self) -> list[Part]:
+        """Every part there is, for what they name to be checked."""
+        head = [self.head.logits, self.head.constraint, *(p.initial for p in self.parameters.values())]
+        own = [self.criterion, self.transform, self.margin, self.scale, self.dropout, self.update, self.second_pass]
+        return [part for part in (*head, *own, *self.penalties, *self.initial.values()) if part is not None]
+
+    @property
+    def parameters(self) -> dict[str, Parameter]:
+        """The final layer's parameters and the loss's state."""
+        return {**self.head.parameters, **self.state}
 
     @property
     def needs_features(self) -> bool:
         """Whether logits alone are not enough: then the loss is had through make_head, not make_loss."""
-        return self.head is not parts.linear or bool(self.weight_penalties) or self.drops_features
+        more = {"features", *self.parameters}
+        used = (self.criterion, self.margin, *self.penalties)
+        return self.head is not LINEAR or bool(self.dropout) or any(more & set(names_of(p)) for p in used if p)
 
-    def logits(self, features: Tensor, weight: Tensor, bias: Tensor, hp: Hyperparameters) -> Tensor:
-        """Transformed logits (..., B, K), from features (..., B, d), weight (..., K, d) and bias (..., K)."""
-        return self.transformed(_call(self.head, hp, features, weight, bias), hp)
+    def start(self, weight: Tensor, bias: Tensor, hp: Hyperparameters) -> Named:
+        """The final layer's parameters and state at the start, from weight (K, d) and bias (K) as they are drawn."""
+        drawn = {**hp, "weight": weight, "bias": bias}
+        start = {name: call(self.initial.get(name, p.initial), drawn) for name, p in self.parameters.items()}
+        return {**start, **self.constrained(start)}
+
+    def constrained(self, parameters: Named) -> Named:
+        """The parameters that a constraint changes, as it wants them; empty without one."""
+        return call(self.head.constraint, parameters) if self.head.constraint else {}
+
+    def moved(self, parameters: Named, features: Tensor, targets: Tensor, hp: Hyperparameters) -> Named:
+        """The state after a step on these features and targets; empty for a loss without."""
+        values = {**hp, **parameters, "features": features.detach(), "targets": targets}
+        return call(self.update, values) if self.update else {}
+
+    def logits(self, features: Tensor, parameters: Named, hp: Hyperparameters) -> Tensor:
+        """Transformed logits (..., B, K) of features (..., B, d), as at evaluation: without margin and dropout."""
+        return self.transformed(call(self.head.logits, {**hp, **parameters, "features": features}), hp)
 
     def transformed(self, logits: Tensor, hp: Hyperparameters) -> Tensor:
         """The logits that criterion, penalties and probabilities see."""
-        return _call(self.transform, hp, logits) if self.transform else logits
+        return call(self.transform, {**hp, "logits": logits}) if self.transform else logits
 
-    def of_logits(self, logits: Tensor, targets: Tensor, progress: float | Tensor, hp: Hyperparameters) -> Tensor:
-        """Loss per example (..., B) of transformed logits, logit penalties included."""
-        value = _call(self.criterion, {**hp, "progress": progress}, logits, targets)
-        for penalty in self.logit_penalties:
-            value = value + _call(penalty, hp, logits)
-        return value * _call(self.scale, hp) if self.scale else value
+    def of_logits(
+        self, logits: Tensor, targets: Tensor, progress: float | Tensor, hp: Hyperparameters, second: bool = False
+    ) -> Tensor:
+        """Loss per example (..., B) of logits as the final layer gives them, for losses that need no more."""
+        return self._value({**hp, "logits": logits, "targets": targets, "progress": progress}, second)
 
     def __call__(
-        self, features: Tensor, weight: Tensor, bias: Tensor, targets: Tensor,
-        progress: float | Tensor, hp: Hyperparameters, uniform: Tensor | None = None,
+        self, features: Tensor, parameters: Named, targets: Tensor, progress: float | Tensor, hp: Hyperparameters,
+        uniform: Tensor | None = None, second: bool = False,
     ) -> Tensor:  # fmt: skip
-        """Loss per example (..., B), penalties included; uniform: draws for dropout, or None to leave it off."""
-        if self.drops_features and uniform is not None:
-            features = parts.dropout(features, uniform, hp["rho"])
-        value = self.of_logits(self.logits(features, weight, bias, hp), targets, progress, hp)
-        for penalty in self.weight_penalties:
-            value = value + _call(penalty, hp, weight)
-        return value
+        """Loss per example (..., B), penalties included, or the second pass's.
+
+        uniform: draws in [0, 1) of the features' shape for dropout, or None to leave it off.
+        """
+        values = {**hp, **parameters, "features": features, "targets": targets, "progress": progress}
+        if self.dropout and uniform is not None:
+            values["features"] = call(self.dropout, {**values, "uniform": uniform})
+        values["logits"] = call(self.head.logits, values)
+        return self._value(values, second)
+
+    def _value(self, values: dict[str, Any], second: bool) -> Tensor:
+        """The criterion with margin, transform, penalties and scale, of everything by name."""
+        if values["logits"].dtype in (torch.bfloat16, torch.float16):
+            values["logits"] = values["logits"].float()
+        for change in (self.margin, self.transform):
+            if change:
+                values["logits"] = call(change, values)
+        if second:
+            return call(self.second_pass, values)
+        value = call(self.criterion, values)
+        for penalty in self.penalties:
+            value = value + call(penalty, values)
+        return value * call(self.scale, values) if self.scale else value
 
 
-def _call(part: Callable[..., Any], hp: Hyperparameters, *tensors: Tensor) -> Any:
-    return part(*tensors, **{name: hp[name] for name in _own_names(part)})
+def call(part: Part, values: Mapping[str, Any]) -> Any:
+    """A part called with what it names."""
+    return part(**{name: values[name] for name in names_of(part)})
 
 
-_NAMES: dict[Callable, tuple[str, ...]] = {}
-
-
-def _own_names(part: Callable) -> tuple[str, ...]:
-    """The names of a part's hyperparameters: its parameters after the tensors."""
-    if part not in _NAMES:
-        tensors = {"logits", "targets", "features", "weight", "bias"}
-        _NAMES[part] = tuple(name for name in inspect.signature(part).parameters if name not in tensors)
-    return _NAMES[part]
-
-
-def minus_log_classes(num_classes: int) -> float:
-    """The bias at which every sigmoid starts near 1/K (Kornblith, after Eq. 9)."""
-    return -math.log(num_classes)
+@cache
+def names_of(part: Part) -> tuple[str, ...]:
+    """What a part takes, by the names of its parameters."""
+    return tuple(inspect.signature(part).parameters)

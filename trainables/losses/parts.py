@@ -18,6 +18,16 @@ def per_logit(value: Value) -> Value:
     return value.unsqueeze(-1) if isinstance(value, Tensor) else value
 
 
+def pick(values: Tensor, targets: Tensor) -> Tensor:
+    """values[..., y]: (..., B, K) and (..., B) -> (..., B)."""
+    return values.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+
+
+def of_target(rows: Tensor, targets: Tensor) -> Tensor:
+    """Each example's row of a matrix per class: rows (..., K, d) and targets (..., B) -> (..., B, d)."""
+    return rows.gather(-2, targets.unsqueeze(-1).expand(*targets.shape, rows.shape[-1]))
+
+
 def linear(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """W x + b."""
     if features.dim() == 3:
@@ -25,11 +35,20 @@ def linear(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return features @ weight.transpose(-1, -2) + bias.unsqueeze(-2)
 
 
+def without_bias(features: Tensor, weight: Tensor) -> Tensor:
+    """W x."""
+    return features @ weight.transpose(-1, -2)
+
+
 def cosine(features: Tensor, weight: Tensor, bias: Tensor, tau: Value, normalize_features: bool = True) -> Tensor:
-    """cos(W_k, x) / tau + b_k (Kornblith Eq. 7); normalize_features=False normalizes W only, as the authors' code."""
+    """cos(W_k, x) / tau + b_k (Kornblith Eq. 7), tau > 0.
+
+    normalize_features=False normalizes W only, as the authors' code, which also divides the bias by tau: the same
+    logits, but a bias that learns faster.
+    """
     if normalize_features:
-        features = functional.normalize(features, dim=-1, eps=_tiny(features))
-    weight = functional.normalize(weight, dim=-1, eps=_tiny(weight))
+        features = functional.normalize(features, dim=-1, eps=tiny(features))
+    weight = functional.normalize(weight, dim=-1, eps=tiny(weight))
     return (features @ weight.transpose(-1, -2)) / per_logit(tau) + bias.unsqueeze(-2)
 
 
@@ -38,19 +57,9 @@ def by_temperature(tau: Value, scale_loss: bool = False) -> Value:
     return tau if scale_loss else 1.0
 
 
-def normalized(logits: Tensor, tau: Value) -> Tensor:
-    """z / (tau |z|) (Kornblith Eq. 6); zero logits stay zero."""
-    return functional.normalize(logits, dim=-1, eps=_tiny(logits)) / per_logit(tau)
-
-
 def dropout(features: Tensor, uniform: Tensor, rho: Value) -> Tensor:
     """x * xi / rho with xi ~ Bernoulli(rho) (Kornblith Eq. 4); uniform: draws in [0, 1) of the features' shape."""
     return features * (uniform < per_logit(rho)).to(features.dtype) / per_logit(rho)
-
-
-def squared_logits(logits: Tensor, beta: Value, half: bool = False) -> Tensor:
-    """beta |z|^2 (Kornblith Eq. 5), or beta/2 |z|^2 as in the authors' code: (..., B)."""
-    return beta * logits.square().sum(-1) * (0.5 if half else 1.0)
 
 
 def squared_weights(weight: Tensor, lambda_final: Value) -> Tensor:
@@ -58,6 +67,6 @@ def squared_weights(weight: Tensor, lambda_final: Value) -> Tensor:
     return 0.5 * lambda_final * weight.square().sum((-1, -2)).unsqueeze(-1)
 
 
-def _tiny(values: Tensor) -> float:
-    # The default of 1e-12 underflows when squared in float32, and would turn a zero vector's gradient into NaN.
+def tiny(values: Tensor) -> float:
+    """The least norm to divide by: 1e-12 underflows when squared in float32, and makes a zero's gradient NaN."""
     return torch.finfo(values.dtype).tiny ** 0.5

@@ -1,0 +1,92 @@
+"""What every family of losses is made of: log-probabilities of the true class, and criteria with their own gradients.
+
+Shapes: logits (..., B, K), targets (..., B) of int64, result (..., B). A hyperparameter is a float or a tensor that
+broadcasts against the result, so that one call serves many members, each with its own value: logits (n, B, K) with
+alpha (n, 1).
+
+Value and gradient are given in closed form: differentiating them operation by operation would read and write the (B, K)
+matrix three to ten times as often. The gradient cannot be differentiated again.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from losstune.trainables.losses.parts import pick
+
+Gradient = tuple[Tensor, Tensor, Tensor | float]  # value, direction, size
+Formula = Callable[..., Gradient]
+
+
+def closed_form(formula: Formula) -> Callable[..., Tensor]:
+    """A criterion or penalty from a formula that gives its value and its gradient.
+
+    formula: -> value (..., B), direction (..., B, K), and size, a number or (..., B): the gradient by the logits is
+    size times direction.
+    """
+
+    @functools.wraps(formula)
+    def criterion(logits: Tensor, *args: Any, **others: Any) -> Tensor:
+        return _ClosedForm.apply(logits, formula, args, others)
+
+    return criterion
+
+
+class _ClosedForm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, formula: Formula, args: tuple[Any, ...], others: dict[str, Any]) -> Tensor:
+        value, direction, size = formula(logits, *args, **others)
+        ctx.save_for_backward(direction)
+        ctx.size = size
+        return value
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None]:
+        (direction,) = ctx.saved_tensors
+        return direction * (upstream * ctx.size).unsqueeze(-1), None, None, None
+
+
+def probabilities(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """softmax(z) (..., B, K), max z, and log sum exp (z - max z), both (..., B)."""
+    p = logits.softmax(-1)
+    return p, logits.amax(-1), -p.amax(-1).log()  # the largest probability is 1 over that sum
+
+
+@closed_form
+def minus_log_p(logits: Tensor, targets: Tensor) -> Gradient:
+    """-log p_y, p = softmax(z) (Kornblith Eq. 1)."""
+    p, top, log_total = probabilities(logits)
+    u = (top - pick(logits, targets)) + log_total
+    return u, add_at(p, targets, -torch.ones_like(u)), 1.0
+
+
+def softmax(logits: Tensor, targets: Tensor) -> Tensor:
+    """Softmax cross-entropy, -log p_y (Kornblith Eq. 1)."""
+    return minus_log_p(logits, targets)
+
+
+def others(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """q, the softmax over the classes other than y, and log q, both (..., B, K) and 0 at y (Kobayashi Eq. 9)."""
+    log_q = set_at(logits.clone(), targets, torch.full_like(logits[..., 0], -torch.inf))
+    q, top, log_total = probabilities(log_q)
+    log_q.sub_(top.unsqueeze(-1)).sub_(log_total.unsqueeze(-1))
+    return q, set_at(log_q, targets, torch.zeros_like(top))
+
+
+def set_at(matrix: Tensor, targets: Tensor, values: Tensor) -> Tensor:
+    """matrix (..., B, K) with its entries at y replaced by values (..., B), in place."""
+    return matrix.scatter_(-1, targets.unsqueeze(-1), values.unsqueeze(-1))
+
+
+def add_at(matrix: Tensor, targets: Tensor, values: Tensor) -> Tensor:
+    """matrix (..., B, K) with values (..., B) added to its entries at y, in place."""
+    return matrix.scatter_add_(-1, targets.unsqueeze(-1), values.unsqueeze(-1))
+
+

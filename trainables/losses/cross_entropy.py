@@ -1,0 +1,108 @@
+"""Softmax and sigmoid cross-entropy, and what Kornblith adds to them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from losstune.trainables.losses import parts
+from losstune.trainables.losses.closed_forms import Gradient, add_at, closed_form, probabilities, set_at
+from losstune.trainables.losses.loss import BIAS, WEIGHT, Head, Loss
+from losstune.trainables.losses.parts import Value, per_logit, pick, tiny
+
+
+@closed_form
+def label_smoothing(logits: Tensor, targets: Tensor, alpha: Value, scaled: bool = True) -> Gradient:
+    """Cross-entropy with targets (1 - alpha) t + alpha / K, times 1 / (1 - alpha) if scaled (Kornblith Eq. 2).
+
+    alpha in [0, 1); alpha = 0 is softmax. scaled=False is the form of Zhou Eq. 5, Kobayashi Eq. 13 and of
+    torch.nn.functional.cross_entropy(label_smoothing=alpha); Kornblith's own code scales.
+    """
+    p, top, log_total = probabilities(logits)
+    share = alpha / (1 - alpha)  # of the uniform targets, for one of the true target
+    value = (top - pick(logits, targets)) + log_total + share * ((top - logits.mean(-1)) + log_total)
+    p.mul_(per_logit(1 + share)).sub_(per_logit(share / logits.shape[-1]))
+    scale = 1.0 if scaled else 1 - alpha
+    return scale * value, add_at(p, targets, -torch.ones_like(value)), scale
+
+
+@closed_form
+def sigmoid(logits: Tensor, targets: Tensor) -> Gradient:
+    """Binary cross-entropy summed over the classes (Kornblith Eq. 8): sum_k log(1 + e^(z_k)) - z_y (Eq. 9).
+
+    Sum over classes and mean over examples, as the authors' code; others take the mean over both. The code subtracts
+    log K from the logits in the model's output, here the biases start at -log K (Kornblith, after Eq. 9).
+    Computed as Eq. 8, with the true logit's sign turned: Eq. 9 cancels for confident targets.
+    """
+    signed = set_at(logits.clone(), targets, -pick(logits, targets))
+    positive = signed.relu()
+    value = positive.sum(-1)
+    scale = math.log2(math.e)  # e^-|s| = 2^(scale (s - 2 max(s, 0))): torch's exp2 is four times as fast as its exp
+    value += _sum_log1p(positive.mul_(-2 * scale).add_(signed, alpha=scale).exp2_())
+    slope = signed.sigmoid_()
+    return value, set_at(slope, targets, -pick(slope, targets)), 1.0
+
+
+def _sum_log1p(e: Tensor) -> Tensor:
+    """sum_k log(1 + e_k) for e in [0, 1]: (..., B, K) -> (..., B), to full relative precision.
+
+    Six times two factors become one, (1 + a)(1 + b) = 1 + (a + b + ab), so that one logarithm in 64 is left; 2^64, the
+    most that a product can be, is far from overflow.
+    """
+    for _ in range(6):
+        half = e.shape[-1] // 2
+        a, b, odd = e.split((half, half, e.shape[-1] - 2 * half), -1)
+        folded = (a + b).addcmul_(a, b)
+        e = torch.cat([folded, odd], -1) if odd.shape[-1] else folded
+    return e.log1p_().sum(-1)
+
+
+@closed_form
+def squared_logits(logits: Tensor, beta: Value, half: bool = False) -> Gradient:
+    """beta |z|^2 (Kornblith Eq. 5), or beta/2 |z|^2 as in the authors' code; beta >= 0; beta = 0 is softmax."""
+    weight = beta * (0.5 if half else 1.0)
+    return weight * torch.linalg.vecdot(logits, logits), logits, 2 * weight
+
+
+def normalized(logits: Tensor, tau: Value) -> Tensor:
+    """z / (tau |z|) (Kornblith Eq. 6), tau > 0; zero logits stay zero, and their gradient is zero."""
+    return _Normalized.apply(logits, per_logit(tau))
+
+
+class _Normalized(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, tau: Value) -> Tensor:
+        norm = torch.linalg.vector_norm(logits, dim=-1, keepdim=True)
+        scale = torch.where(norm > tiny(logits), 1 / (norm * tau), 0.0)
+        normal = logits * scale
+        ctx.save_for_backward(normal, scale)
+        ctx.tau = tau
+        return normal
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
+        normal, scale = ctx.saved_tensors
+        along = torch.linalg.vecdot(normal, upstream).unsqueeze(-1) * ctx.tau**2
+        return torch.addcmul(upstream, normal, along, value=-1).mul_(scale), None
+
+
+def minus_log_classes(bias: Tensor) -> Tensor:
+    """The bias -log K, at which every sigmoid starts near 1/K (Kornblith, after Eq. 9)."""
+    return torch.full_like(bias, -math.log(len(bias)))
+
+
+LOSSES: dict[str, Loss] = {
+    "softmax": Loss(),
+    "label_smoothing": Loss(label_smoothing),
+    "dropout": Loss(dropout=parts.dropout),
+    "final_layer_l2": Loss(penalties=(parts.squared_weights,)),
+    "logit_penalty": Loss(penalties=(squared_logits,)),
+    "logit_norm": Loss(transform=normalized),
+    "cosine_softmax": Loss(head=Head(parts.cosine, {"weight": WEIGHT, "bias": BIAS}), scale=parts.by_temperature),
+    "sigmoid": Loss(sigmoid, probabilities="sigmoid", initial={"bias": minus_log_classes}),
+}
