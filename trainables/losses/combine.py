@@ -60,6 +60,8 @@ def _single(name: str) -> Loss:
 def _joined(name: str, base: Loss, extra: Loss, member: str) -> Loss:
     """The base with everything in which the extra one differs from softmax."""
     plain, changes = Loss(), {}
+    if base.criterion == plain.criterion and extra.transformed_criterion:
+        changes["transformed_criterion"] = extra.transformed_criterion  # of softmax
     for slot in _SINGLE:
         own = getattr(extra, slot)
         if own == getattr(plain, slot):

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from losstune.trainables.losses import parts
-from losstune.trainables.losses.closed_forms import Gradient, add_at, closed_form, probabilities, set_at
+from losstune.trainables.losses.closed_forms import Gradient, add_at, closed_form, minus_log_p, probabilities, set_at
 from losstune.trainables.losses.loss import BIAS, WEIGHT, Head, Loss
 from losstune.trainables.losses.parts import Value, per_logit, pick, tiny
 
@@ -36,15 +36,15 @@ def sigmoid(logits: Tensor, targets: Tensor) -> Gradient:
 
     Sum over classes and mean over examples, as the authors' code; others take the mean over both. The code subtracts
     log K from the logits in the model's output, here the biases start at -log K (Kornblith, after Eq. 9).
-    Computed as Eq. 8, with the true logit's sign turned: Eq. 9 cancels for confident targets.
+    Computed as Eq. 8, sum_{k != y} softplus(z_k) + softplus(-z_y): Eq. 9 cancels for confident targets.
     """
-    signed = set_at(logits.clone(), targets, -pick(logits, targets))
-    positive = signed.relu()
-    value = positive.sum(-1)
-    scale = math.log2(math.e)  # e^-|s| = 2^(scale (s - 2 max(s, 0))): torch's exp2 is four times as fast as its exp
-    value += _sum_log1p(positive.mul_(-2 * scale).add_(signed, alpha=scale).exp2_())
-    slope = signed.sigmoid_()
-    return value, set_at(slope, targets, -pick(slope, targets)), 1.0
+    true = pick(logits, targets)
+    scale = math.log2(math.e)  # e^-|z| = 2^(scale (z - 2 max(z, 0))): torch's exp2 is four times as fast as its exp
+    e = set_at(logits.relu(), targets, (-true).relu())
+    value = e.sum(-1)
+    e.mul_(-2 * scale).add_(logits, alpha=scale)
+    value += _sum_log1p(set_at(e, targets, true.abs() * -scale).exp2_())
+    return value, set_at(logits.sigmoid(), targets, -(-true).sigmoid()), 1.0
 
 
 def _sum_log1p(e: Tensor) -> Tensor:
@@ -65,7 +65,7 @@ def _sum_log1p(e: Tensor) -> Tensor:
 def squared_logits(logits: Tensor, beta: Value, half: bool = False) -> Gradient:
     """beta |z|^2 (Kornblith Eq. 5), or beta/2 |z|^2 as in the authors' code; beta >= 0; beta = 0 is softmax."""
     weight = beta * (0.5 if half else 1.0)
-    return weight * torch.linalg.vecdot(logits, logits), logits, 2 * weight
+    return weight * torch.linalg.vector_norm(logits, dim=-1).square(), logits, 2 * weight
 
 
 def normalized(logits: Tensor, tau: Value) -> Tensor:
@@ -73,12 +73,17 @@ def normalized(logits: Tensor, tau: Value) -> Tensor:
     return _Normalized.apply(logits, per_logit(tau))
 
 
+def _normal_and_scale(logits: Tensor, tau: Value) -> tuple[Tensor, Tensor]:
+    """z / (tau |z|) and 1 / (tau |z|), both 0 for zero logits."""
+    norm = torch.linalg.vector_norm(logits, dim=-1, keepdim=True)
+    scale = torch.where(norm > tiny(logits), 1 / (norm * tau), 0.0)
+    return logits * scale, scale
+
+
 class _Normalized(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, tau: Value) -> Tensor:
-        norm = torch.linalg.vector_norm(logits, dim=-1, keepdim=True)
-        scale = torch.where(norm > tiny(logits), 1 / (norm * tau), 0.0)
-        normal = logits * scale
+        normal, scale = _normal_and_scale(logits, tau)
         ctx.save_for_backward(normal, scale)
         ctx.tau = tau
         return normal
@@ -87,8 +92,18 @@ class _Normalized(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
         normal, scale = ctx.saved_tensors
-        along = torch.linalg.vecdot(normal, upstream).unsqueeze(-1) * ctx.tau**2
-        return torch.addcmul(upstream, normal, along, value=-1).mul_(scale), None
+        along = upstream * normal
+        inward = along.sum(-1, keepdim=True).mul_(scale * -(ctx.tau**2))
+        return torch.mul(upstream, scale, out=along).addcmul_(normal, inward), None
+
+
+@closed_form
+def softmax_of_normalized(logits: Tensor, targets: Tensor, tau: Value) -> Gradient:
+    """Softmax cross-entropy of the normalized logits (Kornblith Eq. 6), in one."""
+    normal, scale = _normal_and_scale(logits, per_logit(tau))
+    value, direction, _ = minus_log_p.__wrapped__(normal, targets)
+    along = (direction * normal).sum(-1, keepdim=True) * per_logit(tau) ** 2
+    return value, direction.addcmul_(normal, -along), scale.squeeze(-1)
 
 
 def minus_log_classes(bias: Tensor) -> Tensor:
@@ -102,7 +117,7 @@ LOSSES: dict[str, Loss] = {
     "dropout": Loss(dropout=parts.dropout),
     "final_layer_l2": Loss(penalties=(parts.squared_weights,)),
     "logit_penalty": Loss(penalties=(squared_logits,)),
-    "logit_norm": Loss(transform=normalized),
+    "logit_norm": Loss(transform=normalized, transformed_criterion=softmax_of_normalized),
     "cosine_softmax": Loss(head=Head(parts.cosine, {"weight": WEIGHT, "bias": BIAS}), scale=parts.by_temperature),
     "sigmoid": Loss(sigmoid, probabilities="sigmoid", initial={"bias": minus_log_classes}),
 }

@@ -15,6 +15,9 @@ def log_densities(features: Tensor, means: Tensor, log_variances: Tensor) -> Ten
     L_k = diag(exp(log_variances_k)), learned, as is mu_k; classes are equally probable. The released code fixes L_k at
     the identity (or learns a variance without the determinant); log_variances = 0 is that.
     """
+    # Distances are the same from any origin; from this one their expanded squares cancel less.
+    origin = means.detach().mean(-2, keepdim=True)
+    features, means = features - origin, means - origin
     precision = torch.exp(-log_variances)
     scaled = means * precision
     distance = (

@@ -70,6 +70,8 @@ class Loss:
 
     criterion: -> (..., B), of the transformed logits.
     head: the final layer. transform: of the logits -> logits. margin: of the head's logits, in training only -> logits.
+    transformed_criterion: transform and criterion in one, where that is quicker; it stands in for both unless a penalty
+    needs the transformed logits.
     penalties: -> (..., B) or (..., 1), added to the criterion, of the logits as the criterion sees them.
     scale: -> a factor on criterion and penalties.
     dropout: of the penultimate features and uniform draws of their shape -> features, in training only.
@@ -82,6 +84,7 @@ class Loss:
     criterion: Part = closed_forms.softmax
     head: Head = LINEAR
     transform: Part | None = None
+    transformed_criterion: Part | None = None
     margin: Part | None = None
     penalties: tuple[Part, ...] = ()
     scale: Part | None = None
@@ -101,8 +104,9 @@ class Loss:
     def parts(self) -> list[Part]:
         """Every part there is, for what they name to be checked."""
         head = [self.head.logits, self.head.constraint, *(p.initial for p in self.parameters.values())]
-        own = [self.criterion, self.transform, self.margin, self.scale, self.dropout, self.update, self.second_pass]
-        return [part for part in (*head, *own, *self.penalties, *self.initial.values()) if part is not None]
+        logits = [self.margin, self.transform, self.criterion, self.transformed_criterion, self.second_pass]
+        own = [self.dropout, *logits, *self.penalties, self.scale, self.update]
+        return [part for part in (*head, *own, *self.initial.values()) if part is not None]
 
     @property
     def parameters(self) -> dict[str, Parameter]:
@@ -163,12 +167,14 @@ class Loss:
         """The criterion with margin, transform, penalties and scale, of everything by name."""
         if values["logits"].dtype in (torch.bfloat16, torch.float16):
             values["logits"] = values["logits"].float()
-        for change in (self.margin, self.transform):
-            if change:
-                values["logits"] = call(change, values)
+        if self.margin:
+            values["logits"] = call(self.margin, values)
+        whole = None if second or self.penalties else self.transformed_criterion
+        if self.transform and not whole:
+            values["logits"] = call(self.transform, values)
         if second:
             return call(self.second_pass, values)
-        value = call(self.criterion, values)
+        value = call(whole or self.criterion, values)
         for penalty in self.penalties:
             value = value + call(penalty, values)
         return value * call(self.scale, values) if self.scale else value

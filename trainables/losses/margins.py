@@ -23,9 +23,12 @@ def diversity(logits: Tensor, targets: Tensor, lam: Value, divergence: str = "sy
     q, log_q = others(logits, targets)
     count = logits.shape[-1] - 1
     of_q, of_u = {"symmetric": (0.5, 0.5), "q_u": (1.0, 0.0), "u_q": (0.0, 1.0)}[divergence]
-    mean, sum_q = log_q.sum(-1) / count, torch.linalg.vecdot(q, log_q)  # of log q, under u and under q
-    value = of_q * (math.log(count) + sum_q) - of_u * (math.log(count) + mean)
-    gradient = log_q.sub_(sum_q.unsqueeze(-1)).mul_(of_q).add_(of_u).mul_(q).sub_(of_u / count)
+    mean = log_q.sum(-1) / count  # of log q under u, then under q
+    terms = log_q.mul_(q)
+    mean_q = terms.sum(-1)
+    value = of_q * (math.log(count) + mean_q) - of_u * (math.log(count) + mean)
+    # of_q q (log q - mean_q) + of_u (q - u)
+    gradient = q.mul_((of_u - of_q * mean_q).unsqueeze(-1)).add_(terms, alpha=of_q).sub_(of_u / count)
     return lam * value, set_at(gradient, targets, torch.zeros_like(value)), lam
 
 

@@ -44,7 +44,7 @@ def _weighted(logits: Tensor, targets: Tensor, kappa: Value, M: Value, scale: Va
     """scale [kappa (z_y - M)^2 + sum_{k != y} z_k^2] and its gradient."""
     error = pick(logits, targets) - M
     wrong = set_at(logits.clone(), targets, torch.zeros_like(error))
-    value = scale * (kappa * error.square() + torch.linalg.vecdot(wrong, wrong))
+    value = scale * (kappa * error.square() + torch.linalg.vector_norm(wrong, dim=-1).square())
     return value, set_at(wrong, targets, kappa * error), 2 * scale
 
 

@@ -128,7 +128,7 @@ def mpce(logits: Tensor, targets: Tensor) -> Gradient:
     most, true = p.amax(-1), pick(p, targets)
     gap = most - true
     # The most probable class as one-hot, shared where several are: quicker than torch's argmax.
-    first = (logits - top.unsqueeze(-1)).sign_().add_(1)
+    first = (p / most.unsqueeze(-1)).floor_()
     share = most * u / first.sum(-1)
     # With t = one-hot y, m = the one of the most probable: gap (p - t) + u [most (m - p) - true (t - p)].
     p.mul_((gap * (1 - u)).unsqueeze(-1)).addcmul_(first, share.unsqueeze(-1))
@@ -144,9 +144,9 @@ def complement_entropy(logits: Tensor, targets: Tensor) -> Gradient:
     H(q), which is to be maximized, without the 1/K that the code has.
     """
     q, log_q = others(logits, targets)
-    value = torch.linalg.vecdot(q, log_q)
-    classes = logits.shape[-1]
-    return value / classes, log_q.sub_(value.unsqueeze(-1)).mul_(q), 1 / classes
+    terms, classes = log_q.mul_(q), logits.shape[-1]
+    value = terms.sum(-1)
+    return value / classes, terms.addcmul_(q, -value.unsqueeze(-1)), 1 / classes
 
 
 LOSSES: dict[str, Loss] = {

@@ -1,0 +1,85 @@
+"""The two tables of losses: they agree, and a loss stands in two files and nowhere else."""
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+import losstune
+from losstune.spaces import SPACES, InputError, check_hyperparameters
+from losstune.trainables.losses import LOSSES, Loss
+from losstune.trainables.losses.combine import loss_of
+
+ROOT = Path(losstune.__file__).parent
+DESIGN = """softmax label_smoothing dropout final_layer_l2 logit_penalty logit_norm cosine_softmax sigmoid squared_error
+    focal expectation ce_el ce_matched mae gce tamed_ce mpce cot mmc large_margin hinge crammer_singer margin_softmax
+    large_margin_softmax gaussian_mixture super_symmetric center quadratic ccql""".split()
+# These words mean more than the loss: the families of probabilities, the default baseline.
+WORDS = {"softmax", "sigmoid", "dropout"}
+NAMED = "spaces/named.py"  # the papers' own settings name the losses that they are for
+
+
+def test_every_loss_of_the_design_has_a_formula_and_a_space():
+    assert set(LOSSES) == set(SPACES) == set(DESIGN)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_formula_and_space_agree(name):
+    """Whatever the parts take is declared, and whatever is declared is taken by some part."""
+    loss, space = loss_of(name), SPACES[name]
+    assert loss.passes == space.passes
+    taken = {key for part in loss.parts for key in inspect.signature(part).parameters}
+    assert set(space.hyperparameters) <= taken
+    assert check_hyperparameters(name, {}, num_classes=10).keys() == space.hyperparameters.keys()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_what_may_be_added_to_others_is_softmax_with_something_more(name):
+    loss, plain = LOSSES[name], Loss()
+    adds = loss.criterion == plain.criterion and loss.second_pass is None and loss != plain
+    assert SPACES[name].modifies == adds
+
+
+@pytest.mark.parametrize("name", sorted(set(LOSSES) - WORDS))
+def test_a_loss_stands_in_two_files(name):
+    """Its formula's family and its space's, of the same name: to add one touches two files besides its test."""
+    rooms = ("trainables", "spaces", "search", "analysis")
+    quoted = re.compile(rf"""["']{name}["']""")
+    found = {
+        str(path.relative_to(ROOT))
+        for room in rooms
+        for path in (ROOT / room).rglob("*.py")
+        if quoted.search(path.read_text(encoding="utf-8"))
+    } - {NAMED}
+    families = {Path(path).name for path in found}
+    assert len(found) == 2 and len(families) == 1, found
+    assert {str(Path(path).parent) for path in found} == {"trainables/losses", "spaces/losses"}
+
+
+def test_what_the_parts_are_given_is_checked_when_a_loss_is_made(monkeypatch):
+    def takes_too_much(logits, targets, temperature):
+        return logits.sum(-1)
+
+    monkeypatch.setitem(LOSSES, "hinge", Loss(takes_too_much))
+    loss_of.cache_clear()
+    try:
+        with pytest.raises(InputError, match="hinge: takes_too_much takes temperature, which this loss does not have"):
+            loss_of("hinge")
+    finally:
+        loss_of.cache_clear()
+
+
+def test_transform_and_criterion_in_one_are_the_two_in_turn():
+    """logit_norm alone takes the quicker way; with a penalty of weight 0 it takes the two steps."""
+    z, y = torch.randn(9, 5, dtype=torch.float64, requires_grad=True), torch.arange(9) % 5
+    hp, none = {"tau": 0.2}, {"tau": 0.2, "beta": 0.0, "half": False}
+    quick, slow = loss_of("logit_norm"), loss_of("logit_norm+logit_penalty")
+    assert quick.transformed_criterion and slow.penalties
+    first, second = quick.of_logits(z, y, 0.0, hp), slow.of_logits(z, y, 0.0, none)
+    assert torch.allclose(first, second, rtol=1e-12)
+    gradients = [torch.autograd.grad(value.square().sum(), z)[0] for value in (first, second)]
+    assert torch.allclose(*gradients, rtol=1e-12)
+    other = loss_of("sigmoid+logit_norm")
+    assert other.transform and not other.transformed_criterion
