@@ -11,9 +11,10 @@ from losstune.analysis.figures import Drawn
 from losstune.analysis.glossary import TERMS
 from losstune.analysis.results import Results, metric_name
 from losstune.analysis.tabletext import Table
-from losstune.analysis.wording import audit_sentence, listed, separated_sentence, undecided_sentence
+from losstune.analysis.wording import audit_sentence, edge_sentence, listed, separated_sentence, undecided_sentence
 
 SHOWN = 8
+MOST_EDGES = 3  # sentences on ranges that were too narrow
 
 
 def page(results: Results, verdict: dict[str, Any], tables: list[Table], drawn: list[Drawn]) -> str:
@@ -28,7 +29,7 @@ def page(results: Results, verdict: dict[str, Any], tables: list[Table], drawn: 
     )
     name, study = escape(results.study["name"]), results.study
     losses = "1 loss" if len(study["losses"]) == 1 else f"{len(study['losses'])} losses"
-    about = (f"{study['data']} with {study['network']}: {losses}, {study['search']['trials']} "
+    about = (f"{study['data']} with {study['network']}: {losses}, {_asked(results)} "
              f"configurations each, confirmed with {study['confirm']['seeds']} fresh seeds")  # fmt: skip
     css = files("losstune.analysis").joinpath("report.css").read_text(encoding="utf-8")
     return (
@@ -37,6 +38,13 @@ def page(results: Results, verdict: dict[str, Any], tables: list[Table], drawn: 
         f"<body><main>\n<header><h1>{name}: which loss?</h1><p>{escape(about)}</p>\n"
         f'<nav aria-label="contents"><ol>{contents}</ol></nav></header>\n{sections}\n</main></body></html>\n'
     )
+
+
+def _asked(results: Results) -> str:
+    """How many configurations each loss had: fewer than allowed where a grid is small or the hours were up."""
+    most, budget = results.study["search"]["trials"], results.budget
+    asked = budget.loc[budget["phase"] == "search", "asked"]
+    return str(most) if (asked == most).all() else f"up to {most}"
 
 
 def html_table(table: Table) -> str:
@@ -73,8 +81,7 @@ def _verdict(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
     chips = [f"{verdict['n_seeds']} {'paired ' * bool(verdict['paired'])}seeds", f"alpha {verdict['alpha']:g}",
              f"metric: {metric_name(verdict['metric'])}"]  # fmt: skip
     chips = best + "".join(f"<li>{escape(chip)}</li>" for chip in chips)
-    warnings = "".join(f'<p class="warn">{escape(_sentence(text))}</p>' for text in
-                       [*verdict["notes"], *verdict["warnings"]])  # fmt: skip
+    warnings = "".join(f'<p class="warn">{escape(_sentence(text))}</p>' for text in _warnings(verdict))
     condition = f'<p class="quiet">This holds {escape(verdict["conditional_on"])}.</p>'
     condition += f'<p class="quiet">{escape(verdict["families"])}</p>' if verdict["families"] else ""
     first, _, rest = verdict["headline"].partition(". ")
@@ -82,6 +89,17 @@ def _verdict(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
     lines += f'<p class="gain">{escape(rest)}</p>' if rest else ""
     return (f'{lines}\n<ul class="chips">{chips}</ul>\n{warnings}'
             f"{condition if verdict['best_set'] else ''}\n")  # fmt: skip
+
+
+def _warnings(verdict: dict) -> list[str]:
+    """Notes and warnings; where many ranges were too narrow, one sentence for them all, the table has each."""
+    edges, narrow = verdict["edges"], list(map(edge_sentence, verdict["edges"]))
+    if len(edges) <= MOST_EDGES:
+        return [*verdict["notes"], *verdict["warnings"]]
+    names = [f"{edge['loss']}'s {edge['hyperparameter']}" for edge in edges]
+    others = [text for text in verdict["warnings"] if text not in narrow]
+    return [*verdict["notes"], *others, f"{len(edges)} ranges too narrow, the chosen value is at an end of each: "
+            f"{listed(names)}; the table of chosen hyperparameters has what to try"]  # fmt: skip
 
 
 def _results(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
@@ -204,7 +222,7 @@ def _facts(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
     search, confirm = results.study["search"], results.study["confirm"]
     facts = {
         "data": results.study["data"], "network": results.study["network"], "epochs": results.study["epochs"],
-        "search": f"{search['method']}, {search['trials']} trials per loss, {search['seeds']} seeds each",
+        "search": f"{search['method']}, {_asked(results)} trials per loss, {search['seeds']} seeds each",
         "confirm": f"{confirm['seeds']} seeds, alpha {verdict['alpha']:g}", **results.facts,
     }  # fmt: skip
     rows = "".join(f"<dt>{escape(str(name))}</dt><dd>{escape(_fact(value))}</dd>" for name, value in facts.items())

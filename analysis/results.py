@@ -48,6 +48,7 @@ class Results:
     budget: pd.DataFrame
     notes: list[str] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
+    edges: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def metric(self) -> str:

@@ -155,11 +155,19 @@ def hyperparameters_table(results: Results, frame: pd.DataFrame) -> Table:
         params = dict(chosen["params"])
         shared = [show_parameter(params.pop(name, "")) for name in ("learning_rate", "weight_decay")]
         rows.append([loss, show_parameters(params), *shared, str(chosen["best_epoch"]), str(chosen["number"]),
-                     show(chosen["score"], results.metric)])  # fmt: skip
+                     show(chosen["score"], results.metric), _too_narrow(results, loss)])  # fmt: skip
     columns = ["loss", "own hyperparameters", "learning rate", "weight decay", "epochs", "trial",
-               f"validation {head(results.metric)}"]  # fmt: skip
+               f"validation {head(results.metric)}", "range too narrow"]  # fmt: skip
     caption = "The chosen configuration of each loss: the best validation score among its full-length trials."
-    return Table("hyperparameters", caption, columns, rows, text=frozenset({0, 1}))
+    if not results.edges:
+        columns, rows = columns[:-1], [cells[:-1] for cells in rows]
+    return Table("hyperparameters", caption, columns, rows, text=frozenset({0, 1, 7}))
+
+
+def _too_narrow(results: Results, loss: str) -> str:
+    """What lies at an end of its range, with the range to try."""
+    return "; ".join(f"{edge['hyperparameter'].replace('_', ' ')}: try {edge['try'][0]:.3g} to {edge['try'][1]:.3g}"
+                     for edge in results.edges if edge["loss"] == loss)  # fmt: skip
 
 
 def budget_table(results: Results) -> Table:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from losstune.analysis.results import Results, metric_name
 from losstune.analysis.significance import Comparison, analyse, comparison_table
-from losstune.analysis.wording import CONDITIONAL_ON, FAMILIES, headline, listed
+from losstune.analysis.wording import CONDITIONAL_ON, FAMILIES, edge_sentence, headline, listed
 
 UNEQUAL = 1.25
 AUDITED = ("member_epochs", "slot_seconds")
@@ -33,11 +33,13 @@ def make_verdict(results: Results) -> dict[str, Any]:
         "alpha": alpha, "rope": rope, "conditional_on": CONDITIONAL_ON,
         **(_nothing(reason or "") if comparison is None else _findings(results, comparison)),
         **_failures(results), "budget_audit": audit_budget(results.budget), "notes": list(results.notes),
+        "edges": [dict(edge) for edge in results.edges],
     }  # fmt: skip
     if comparison is not None:
         means = (results.direction() * comparison.scores.mean()).to_dict()
         verdict["headline"] = headline(verdict, means)
         verdict["warnings"] += _incomplete(results)
+    verdict["warnings"] += map(edge_sentence, results.edges)
     return _plain(verdict)
 
 

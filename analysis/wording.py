@@ -137,3 +137,11 @@ def audit_sentence(row: dict[str, Any]) -> str:
     flag = ", more than 1.25 times as many" if row["flagged"] else ""
     reason = "; each loss is confirmed for its own chosen number of epochs" if row["phase"] == "confirm" else ""
     return f"{spread}, a ratio of {row['ratio']:.2f}{flag}{reason}."
+
+
+def edge_sentence(edge: dict[str, Any]) -> str:
+    """A chosen value at an end of what was searched, in words, with the range to try."""
+    low, high = edge["try"]
+    first, last = (edge["bound"], high) if edge["side"] == "lower" else (low, edge["bound"])
+    return (f"Range too narrow: {edge['loss']}'s {edge['hyperparameter']} {edge['value']:.3g} is at the {edge['side']} "
+            f"end of {first:.3g} to {last:.3g}; try {low:.3g} to {high:.3g}")  # fmt: skip

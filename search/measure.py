@@ -9,7 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from losstune.search import coarse_to_fine, grids
+from losstune.search.methods import PLANNED, wanted_of
 from losstune.search.plan import Plan, Sizes
+from losstune.search.points import size
 from losstune.search.study import Study
 
 PROBE_SECONDS = 20.0  # of training; with imports the whole probe stays under a minute
@@ -19,31 +22,54 @@ PROBE_EXAMPLES = 2048  # a large data set is probed on so many, and scaled
 def member_epochs(study: Study) -> tuple[int, int]:
     """Member-epochs expected in search, where halving lets 1/factor of a rung go on, and at most in confirm."""
     search = 0.0
-    for space in study.spaces.values():
-        trials, before = (study.search.trials if space.searched else 1), 0
-        going = float(trials)
+    for trials in asked(study).values():
+        going, before = float(trials), 0
         for rung in study.rungs():
             search += max(1.0, going) * (rung - before) * study.search.seeds
             going, before = going / (study.search.halving.factor if study.search.halving else 1), rung
     return round(search), len(study.spaces) * study.confirm.seeds * study.recipe.epochs
 
 
+def asked(study: Study) -> dict[str, int]:
+    """How many configurations each loss is asked, at most where results decide."""
+    return {loss: wanted_of(study, loss, [], True) for loss in study.spaces}
+
+
 def plan_lines(study: Study, sizes: Sizes) -> list[str]:
     """What a study will do, a line each."""
     search, confirm = member_epochs(study)
-    searched = sum(study.search.trials if space.searched else 1 for space in study.spaces.values())
+    asks = asked(study)
+    at_most = "at most " if study.search.method == "coarse_to_fine" else ""
     rungs = ", ".join(map(str, study.rungs()))
     shape = " x ".join(map(str, sizes.input_shape))
     return [
         f"{study.name}: {len(study.spaces)} losses on {study.data} with {study.network}, by {study.metric}",
         f"data      {sizes.n_train:,} to train, {sizes.n_validation:,} to validate, {sizes.n_test:,} to test; "
         f"{sizes.num_classes} classes; {shape}",
-        f"search    {searched} configurations ({study.search.trials} per loss) x {study.search.seeds} seeds, "
-        f"rungs at {rungs} epochs: about {search:,} member-epochs",
+        f"search    {at_most}{sum(asks.values())} configurations ({_per_loss(study, asks)}) x {study.search.seeds} "
+        f"seeds, rungs at {rungs} epochs: about {search:,} member-epochs",
+        *_grid_lines(study),
         f"confirm   {len(study.spaces)} losses x {study.confirm.seeds} fresh seeds: at most {confirm:,} member-epochs",
         f"slots     {study.resources.cpus:g} CPUs, {study.resources.gpus:g} GPUs each; this machine has "
         f"{os.cpu_count()} CPUs",
     ]  # fmt: skip
+
+
+def _per_loss(study: Study, asks: dict[str, int]) -> str:
+    counts = sorted({asks[loss] for loss, space in study.spaces.items() if space.searched}) or [1]
+    return f"{counts[0]} per loss" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} per loss"
+
+
+def _grid_lines(study: Study) -> list[str]:
+    """What a method that plans its points begins with, a line per loss."""
+    trials, lines = study.search.trials, []
+    for loss, space in study.spaces.items() if study.search.method in PLANNED else ():
+        coarse = study.search.method == "coarse_to_fine"
+        levels = coarse_to_fine.levels(space) if coarse else grids.levels(space, trials)
+        parts = " x ".join(f"{name} {len(values)}" for name, values in levels.items()) or "nothing searched"
+        short = f"; search.trials, {trials}, ends it there" if size(levels) > trials else ""
+        lines.append(f"{'coarse' if coarse else 'grid':10}{loss}: {parts} = {size(levels)}{short}")
+    return lines
 
 
 def measured(plan: Plan) -> list[str]:

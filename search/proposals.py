@@ -11,8 +11,11 @@ from optuna.pruners import BasePruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState, create_trial
 
+from losstune.search import coarse_to_fine
+from losstune.search.methods import stage_of, wanted
+from losstune.search.points import Stage
 from losstune.search.ranges import LossSpace
-from losstune.search.study import HalvingPart
+from losstune.search.study import HalvingPart, SearchPart
 from losstune.spaces import Choice, Real
 from losstune.trainables.seeds import derive
 
@@ -23,23 +26,46 @@ warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning
 class Proposals:
     """The configurations of one loss: asked, reported, told. Numbers count the asks of this loss from 0.
 
-    Every ask has a seed of its own, of (study, loss, number): the same history asks the same configuration.
+    Every ask has a seed of its own, of (study, loss, number): the same history asks the same configuration. A planned
+    method (grid, coarse_to_fine) needs none: its next configuration follows from the history.
     """
 
-    def __init__(self, study: str, space: LossSpace, method: str, greater_is_better: bool, halving: HalvingPart | None):
-        self.name, self.space, self.method = study, space, method
-        self.distributions = {name: _distribution(p) for name, p in space.searched.items()}
+    def __init__(self, study: str, space: LossSpace, search: SearchPart, greater_is_better: bool):
+        self.name, self.space, self.search = study, space, search
+        self.sign = 1 if greater_is_better else -1
+        self.distributions = _distributions(space, search.method)
         direction = "maximize" if greater_is_better else "minimize"
         self.ids: list[int] = []  # Optuna's own, by number
-        self.study = optuna.create_study(direction=direction, sampler=RandomSampler(seed=0), pruner=_pruner(halving))
+        self.history: list[dict[str, Any]] = []  # parameters, state and score, by number
+        self._stage: tuple[Stage | None] | None = None  # what is left to ask, until the history changes
+        self.study = optuna.create_study(
+            direction=direction, sampler=RandomSampler(seed=0), pruner=_pruner(search.halving)
+        )
 
-    def ask(self, number: int) -> dict[str, Any]:
-        """The next configuration, the loss's default first."""
-        if number == 0:
-            self.study.enqueue_trial(self.space.default())
+    def stage(self) -> Stage | None:
+        """What a planned method has left to ask for now; None for one that draws."""
+        if self._stage is None:
+            self._stage = (stage_of(self.name, self.space, self.search, self.history, self.sign),)
+        return self._stage[0]
+
+    def wanted(self) -> int:
+        """How many configurations this loss is asked in all."""
+        return wanted(self.space, self.search, len(self.history), self.stage())
+
+    def ask(self, number: int) -> dict[str, Any] | None:
+        """The next configuration, the loss's default or what is nearest to it first.
+
+        None while the results that decide what comes next are still out.
+        """
+        stage = self.stage()
+        point = self.space.default() if stage is None else stage.next()
+        if point is None:
+            return None
+        if stage is not None or number == 0:
+            self.study.enqueue_trial(point)
         self.study.sampler = self._sampler(number)
         trial = self.study.ask(self.distributions)
-        self.ids.append(trial._trial_id)
+        self._asked(trial._trial_id, trial.params)
         if trial.number != number:
             raise RuntimeError(f"{self.space.loss}: asked number {trial.number}, the ledger expects {number}")
         return trial.params
@@ -49,7 +75,12 @@ class Proposals:
         self.study.add_trial(
             create_trial(state=TrialState.RUNNING, params=parameters, distributions=self.distributions)
         )
-        self.ids.append(self.study.get_trials(deepcopy=False)[-1]._trial_id)
+        self._asked(self.study.get_trials(deepcopy=False)[-1]._trial_id, parameters)
+
+    def _asked(self, trial_id: int, parameters: dict[str, Any]) -> None:
+        self.ids.append(trial_id)
+        self.history.append({"parameters": parameters, "state": "running", "score": None})
+        self._stage = None
 
     def report(self, number: int, epoch: int, score: float) -> bool:
         """A score at a rung; whether successive halving stops the trial there."""
@@ -57,19 +88,30 @@ class Proposals:
         trial.report(score, epoch)
         return trial.should_prune()
 
-    def tell(self, number: int, state: str, score: float | None) -> None:
+    def tell(self, number: int, state: str, score: float | None, worst: float) -> None:
         """A trial's end. A failed one is told as complete with the worst score: TPE does not see failures."""
+        self.history[number].update(state=state, score=score)
+        self._stage = None
         if state == "stopped":
             self.study.tell(number, state=TrialState.PRUNED)
         elif state == "cut":
             self.study.tell(number, state=TrialState.FAIL)
         else:
-            self.study.tell(number, score)
+            self.study.tell(number, worst if state == "failed" or score is None else score)
 
     def _sampler(self, number: int) -> BaseSampler:
         # 32 bits, which is what numpy's generator takes.
         seed = derive(self.name, "proposals", self.space.loss, number) % 2**32
-        return TPESampler(seed=seed) if self.method == "tpe" else RandomSampler(seed=seed)
+        return TPESampler(seed=seed) if self.search.method == "tpe" else RandomSampler(seed=seed)
+
+
+def _distributions(space: LossSpace, method: str) -> dict[str, BaseDistribution]:
+    """What Optuna is told of the space; a coarse-to-fine search goes beyond where it starts."""
+    found = {name: _distribution(p) for name, p in space.searched.items()}
+    if method == "coarse_to_fine":
+        for name, axis in coarse_to_fine.axes(space).items():
+            found[name] = FloatDistribution(*coarse_to_fine.reach(axis), log=axis.log)
+    return found
 
 
 def _distribution(p: Real | Choice) -> BaseDistribution:

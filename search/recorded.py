@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pydantic import ValidationError
 
 from losstune.analysis.results import Results
+from losstune.analysis.wording import listed
+from losstune.search.edges import find_edges
 from losstune.search.ledger import read
 from losstune.search.ledger.database import Ledger, get_meta
+from losstune.search.methods import stage_of
+from losstune.search.ranges import LossSpace, resolve
 from losstune.search.standing import ledger_path, outside_training
+from losstune.search.study import SearchPart, Study
+from losstune.spaces import InputError
 
 Row = dict[str, Any]
 
@@ -25,24 +33,50 @@ def load_results(folder: str | Path) -> Results:
             trials = [row for row in read.all_trials(tx) if row["loss"] in losses]
             round_, choices = read.latest_round(tx), read.all_choices(tx)
             reports, events, facts = read.all_reports(tx), read.all_events(tx), get_meta(tx, "facts") or {}
-            lanes = read.all_lanes(tx)
+            lanes, written = read.all_lanes(tx), get_meta(tx, "fields")
     finally:
         ledger.close()
     metric = about["metric"]
     search = [row for row in trials if row["phase"] == "search"]
     confirm = [row for row in trials if row["phase"] == "confirm" and row["round"] == round_
                and row["number"] < about["confirm"]["seeds"]]  # fmt: skip
+    how, spaces = _searched(about, written)
+    greater = about["greater_is_better"]
     return Results(
         study={key: value for key, value in about.items() if key != "greater_is_better"},
-        greater_is_better=about["greater_is_better"],
+        greater_is_better=greater,
         members=_members(confirm, metric),
         trials=pd.DataFrame([_search_row(row) for row in search]),
         curves=_curves(search + confirm, reports, metric),
         choices=_choices(choices, search, losses),
         budget=_budget(trials, losses),
-        notes=_notes(events, round_),
+        notes=[*_notes(events, round_), *_unfinished(how, spaces, search, greater)],
+        edges=find_edges(spaces, how, search, choices, greater),
         facts={**facts, **_costs(trials, lanes)},
     )
+
+
+def _searched(about: Row, written: Row | None) -> tuple[SearchPart, dict[str, LossSpace]]:
+    """How the recorded study searched, and what of each loss. No files of the user's are read: they may be gone."""
+    # A loss of another package may not be installed here; its results can be read all the same, only unflagged.
+    with contextlib.suppress(InputError, ValidationError):
+        if written is not None:
+            study = Study.model_validate(written["fields"])
+            found = resolve(study.losses, study.recipe, "the recorded study", study.space)
+            return study.search, {loss: found[loss].for_classes(about["num_classes"]) for loss in about["losses"]}
+    return SearchPart(), {}
+
+
+def _unfinished(search: SearchPart, spaces: dict[str, LossSpace], rows: list[Row], greater: bool) -> list[str]:
+    """Which losses' coarse-to-fine search met search.trials before its fine grid."""
+    early = []
+    for loss, space in spaces.items() if search.method == "coarse_to_fine" else ():
+        own = sorted((row for row in rows if row["loss"] == loss), key=lambda row: row["number"])
+        stage = stage_of("", space, search, own, 1 if greater else -1)
+        if not stage.last and len(own) >= search.trials:
+            early.append(loss)
+    return [f"The coarse-to-fine search of {listed(early)} met search.trials ({search.trials}) before its fine grid: "
+            "more trials would go on with it."] if early else []  # fmt: skip
 
 
 def _members(rows: list[Row], metric: str) -> pd.DataFrame:

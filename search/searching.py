@@ -27,8 +27,7 @@ class Search:
         self.floor = floor[study.metric]
         self.asked = dict.fromkeys(study.spaces, 0)
         self.proposals = {
-            loss: Proposals(study.name, space, study.search.method, greater_is_better, study.search.halving)
-            for loss, space in study.spaces.items()
+            loss: Proposals(study.name, space, study.search, greater_is_better) for loss, space in study.spaces.items()
         }
         self.limit: int | None = get_meta(tx, "cut_at")
         self.spent: float = get_meta(tx, "search_seconds") or 0.0
@@ -89,17 +88,21 @@ class Search:
 
     def ended(self, row: Row, state: str) -> None:
         """Tell the loss's proposals how a trial ended."""
-        score = self.floor if state == "failed" or row["score"] is None else row["score"]
-        self.proposals[row["loss"]].tell(row["number"], state, score)
+        self.proposals[row["loss"]].tell(row["number"], state, row["score"], self.floor)
 
     def next(self, trials: dict[str, Row]) -> Row | None:
-        """A new trial of the loss that has been asked least, so that all advance in step; None when all are asked."""
-        open_losses = [loss for loss, n in self.asked.items() if n < self._wanted(loss)]
-        if not open_losses:
-            return None
-        loss = min(open_losses, key=self.asked.__getitem__)
+        """A new trial of the loss that has been asked least, so that all advance in step; None when there is none now.
+
+        A loss whose method waits for results is passed over: then others go ahead of it.
+        """
+        for loss in sorted(self._open(), key=self.asked.__getitem__):
+            parameters = self.proposals[loss].ask(self.asked[loss])
+            if parameters is not None:
+                return self._asked(loss, parameters)
+        return None
+
+    def _asked(self, loss: str, parameters: dict[str, Any]) -> Row:
         number = self.asked[loss]
-        parameters = self.proposals[loss].ask(number)
         self.asked[loss] += 1
         return {
             "id": f"search-{loss}-{number:04d}", "phase": "search", "round": 0, "loss": loss, "number": number,
@@ -107,9 +110,12 @@ class Search:
             "seeds": list(range(self.study.search.seeds)), "epochs": self.study.recipe.epochs, "state": "running",
         }  # fmt: skip
 
+    def _open(self) -> list[str]:
+        """The losses that have not been asked all they are to be asked."""
+        return [loss for loss, n in self.asked.items() if n < self._wanted(loss)]
+
     def _wanted(self, loss: str) -> int:
-        # A loss with nothing to search has one configuration, however often it is asked.
-        wanted = self.study.search.trials if self.study.spaces[loss].searched else 1
+        wanted = self.proposals[loss].wanted()
         return wanted if self.limit is None else min(wanted, self.limit)
 
     def _counting(self) -> dict[str, int]:
@@ -117,7 +123,7 @@ class Search:
         return {loss: considered(n, self.limit) for loss, n in self.asked.items()}
 
     def _all_asked(self) -> bool:
-        return all(n >= self._wanted(loss) for loss, n in self.asked.items())
+        return not self._open()
 
     def cut_if_due(self, tx: Connection, trials: dict[str, Row]) -> list[Row]:
         """When the hours are up: the trials beyond what every loss has been asked, which are cut."""
@@ -128,8 +134,9 @@ class Search:
         set_meta(tx, "search_seconds", self.spent)
         if not self._out_of_time():
             return []
-        searched = [n for loss, n in self.asked.items() if self.study.spaces[loss].searched]
-        self.limit = max(1, min(searched, default=1))
+        # A loss that has had all it can have, a small grid say, holds nobody back.
+        short = [self.asked[loss] for loss in self._open() if self.study.spaces[loss].searched]
+        self.limit = max(1, min(short, default=max(self.asked.values())))
         set_meta(tx, "cut_at", self.limit)
         write.add_event(tx, "cut", f"the study's hours were up: {self.limit} configurations of every loss count")
         return [row for row in trials.values()

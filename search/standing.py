@@ -10,6 +10,7 @@ from typing import Any
 from losstune.search.hours import considered, out_of_time
 from losstune.search.ledger import read
 from losstune.search.ledger.database import Ledger, get_meta
+from losstune.search.methods import wanted_of
 from losstune.search.study import Study
 
 
@@ -76,10 +77,11 @@ def standing(study: Study, ledger: Ledger, greater_is_better: bool) -> Standing:
         if not out_of_time(study, get_meta(tx, "search_seconds") or 0.0):
             limit = None  # there was no cut, or the study has been given more hours
         lanes, events = read.all_lanes(tx), read.all_events(tx)
-    losses = {
-        loss: LossStanding(loss, study.search.trials if space.searched else 1) for loss, space in study.spaces.items()
-    }
-    rows = [row for row in rows if row["loss"] in losses]
+    rows = [row for row in rows if row["loss"] in study.spaces]
+    asks: dict[str, list[dict[str, Any]]] = {loss: [] for loss in study.spaces}
+    for row in sorted((row for row in rows if row["phase"] == "search"), key=lambda row: row["number"]):
+        asks[row["loss"]].append(row)
+    losses = {loss: LossStanding(loss, wanted_of(study, loss, own, greater_is_better)) for loss, own in asks.items()}
     sign = 1 if greater_is_better else -1
     for row in rows:
         _count(losses[row["loss"]], row, round_, study, sign)

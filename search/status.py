@@ -7,6 +7,8 @@ from typing import Any
 
 from rich.console import Console
 
+from losstune.search.edges import find_edges
+from losstune.search.ledger import read
 from losstune.search.ledger.database import Ledger, get_meta
 from losstune.search.ledger.lock import holder
 from losstune.search.progress import summary, table_of
@@ -29,10 +31,13 @@ def show_status(folder: Path | None, out: Path, console: Console) -> None:
         return
     loaded, greater, ledger = _recorded(folder)
     now = standing(loaded, ledger, greater)
+    flags = _range_flags(loaded, ledger, greater)
     ledger.close()
     console.print(table_of(loaded, now), soft_wrap=True)
     for trial, reason in now.failures[-10:]:
         console.print(f"{trial} failed: {reason}", style="yellow")
+    for flag in flags:
+        console.print(flag, style="yellow")
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     console.print(f"{size / 1e6:.1f} MB under {folder}")
     runner = holder(folder / "ledger")
@@ -47,6 +52,18 @@ def show_status(folder: Path | None, out: Path, console: Console) -> None:
         console.print(f"report: {folder / 'report' / 'report.html'}")
 
 
+def _range_flags(study: Study, ledger: Ledger, greater_is_better: bool) -> list[str]:
+    """A line for each chosen value, or best one so far, that lies at an end of what was searched."""
+    with ledger.reading() as tx:
+        rows, choices = read.all_trials(tx, "search"), read.all_choices(tx)
+    flags = find_edges(study.spaces, study.search, rows, choices, greater_is_better)
+    if not flags:
+        return []
+    from losstune.analysis.wording import edge_sentence  # pandas, which a study without flags need not load
+
+    return [edge_sentence(flag) for flag in flags]
+
+
 def _recorded(folder: Path) -> tuple[Study, bool, Ledger]:
     """The study as its ledger holds it."""
     ledger = Ledger.open(ledger_path(folder))
@@ -56,4 +73,5 @@ def _recorded(folder: Path) -> tuple[Study, bool, Ledger]:
     if written is None:
         raise InputError(f"{folder}: its ledger holds no study yet")
     study = make_study(written["fields"], str(folder), Path(written["folder"]))
+    study.settle(about["num_classes"])
     return study, about["greater_is_better"], ledger

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
 
 from losstune.search import yaml_file
+from losstune.search.grids import check_grids
 from losstune.search.ranges import LossSpace, resolve
 from losstune.spaces import InputError
 from losstune.trainables.architectures import check_architecture
@@ -63,7 +64,9 @@ class HalvingPart(_Part):
 
 
 class SearchPart(_Part):
-    method: Literal["tpe", "random"] = "tpe"
+    """How each loss's configurations are found, and how many at most."""
+
+    method: Literal["tpe", "random", "grid", "coarse_to_fine"] = "tpe"
     trials: Whole = 16
     seeds: Whole = 3
     halving: HalvingPart | None = HalvingPart()
@@ -98,6 +101,7 @@ class Study(_Part):
     metric: str = "accuracy"
     baseline: str | None = None
     split: SplitPart = SplitPart()
+    space: str = "default"
     losses: tuple[Any, ...] = Field(min_length=1)
     recipe: RecipePart = RecipePart()
     search: SearchPart = SearchPart()
@@ -115,6 +119,10 @@ class Study(_Part):
     def spaces(self) -> dict[str, LossSpace]:
         """What is searched and what is fixed, per loss, in the study's order."""
         return self._spaces
+
+    def settle(self, num_classes: int) -> None:
+        """Make numbers of the defaults that depend on the number of classes, once that is known."""
+        self._spaces.update({loss: space.for_classes(num_classes) for loss, space in self._spaces.items()})
 
     @property
     def folder(self) -> Path:
@@ -187,7 +195,7 @@ def make_study(fields: dict[str, Any], where: str, folder: Path) -> Study:
         study = Study.model_validate(fields)
     except ValidationError as error:
         raise InputError(f"{where}: {_one_line(error)}") from None
-    study._spaces.update(resolve(study.losses, study.recipe, where))
+    study._spaces.update(resolve(study.losses, study.recipe, where, study.space))
     study._folder, study._where = folder.resolve(), where
     study._fields.update(fields)
     _check(study, where)
@@ -213,6 +221,8 @@ def _check(study: Study, where: str) -> None:
     if study.baseline is not None and study.baseline not in study.spaces:
         raise InputError(f"{where}: baseline: {study.baseline!r} is not a loss of the study; "
                          f"allowed: {', '.join(study.spaces)}")  # fmt: skip
+    if study.search.method == "grid":
+        check_grids(study.spaces, study.search.trials, where)
     halving = study.search.halving
     if halving and halving.first > study.recipe.epochs:
         raise InputError(f"{where}: search.halving.first: {halving.first} is beyond recipe.epochs; "

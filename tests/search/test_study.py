@@ -211,7 +211,7 @@ def test_wrong_assignments(problem, assignment, line):
 
 # --- what is refused, and how ---
 
-TOP = "name, data, network, metric, baseline, split, losses, recipe, search, confirm, stop, resources"
+TOP = "name, data, network, metric, baseline, split, space, losses, recipe, search, confirm, stop, resources"
 
 
 @pytest.mark.parametrize(
@@ -326,7 +326,7 @@ def test_other_wrong_hyperparameters(problem, text, line):
         ("recipe: {tune: [tau]}", "recipe.tune"),
         ("recipe: {precision: float16}", "recipe.precision: 'float16'"),
         ("recipe: {augmentation: no}", "recipe.augmentation: 'no'"),
-        ("search: {method: grid}", "search.method: 'grid'"),
+        ("search: {method: bayes}", "search.method: 'bayes'"),
         ("search: {halving: {factor: 1}}", "search.halving.factor: 1"),
         ("search: {halving: {first: 30}}", "search.halving.first: 30 is beyond recipe.epochs; allowed: 1 to 27"),
         ("recipe: {epochs: 2}", "search.halving.first: 3 is beyond recipe.epochs; allowed: 1 to 2"),

@@ -1,0 +1,46 @@
+"""The search methods: what one still asks of a loss, and how many configurations a loss is asked in all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from losstune.search import coarse_to_fine, grids
+from losstune.search.points import History, Stage
+from losstune.search.ranges import LossSpace
+
+if TYPE_CHECKING:
+    from losstune.search.study import SearchPart, Study
+
+# Methods that know their points: (study's name, space, search.trials, history, sign) -> what is left to ask. The others
+# draw each configuration, as many as search.trials.
+PLANNED: dict[str, Callable[[str, LossSpace, int, History, int], Stage]] = {
+    "grid": grids.stage,
+    "coarse_to_fine": coarse_to_fine.stage,
+}
+
+
+def stage_of(study: str, space: LossSpace, search: SearchPart, history: History, sign: int) -> Stage | None:
+    """What is left to ask of a loss after a history; None where the method draws instead of planning."""
+    plan = PLANNED.get(search.method)
+    return None if plan is None else plan(study, space, search.trials, history, sign)
+
+
+def wanted(space: LossSpace, search: SearchPart, asked: int, stage: Stage | None) -> int:
+    """How many configurations a loss is asked in all, those included: search.trials, or fewer where there are no more.
+
+    A loss with nothing to search has one configuration. What a coarse-to-fine search comes to is known in its last
+    stage; until then it may take all of search.trials.
+    """
+    if not space.searched:
+        return 1
+    if stage is None or not stage.last:
+        return search.trials
+    return min(search.trials, asked + len(stage.left))
+
+
+def wanted_of(study: Study, loss: str, history: History, greater_is_better: bool) -> int:
+    """`wanted` of one of a study's losses, after what the ledger holds of it."""
+    space = study.spaces[loss]
+    stage = stage_of(study.name, space, study.search, history, 1 if greater_is_better else -1)
+    return wanted(space, study.search, len(history), stage)
