@@ -43,14 +43,21 @@ class _ClosedForm(torch.autograd.Function):
     def forward(ctx: Any, logits: Tensor, formula: Formula, args: tuple[Any, ...], others: dict[str, Any]) -> Tensor:
         value, direction, size = formula(logits, *args, **others)
         ctx.save_for_backward(direction)
-        ctx.size = size
+        ctx.size, ctx.owned = size, direction is not logits
         return value
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None]:
         (direction,) = ctx.saved_tensors
-        return direction * (upstream * ctx.size).unsqueeze(-1), None, None, None
+        size = (upstream * ctx.size).unsqueeze(-1)
+        if ctx.owned and not _graph_is_kept():
+            return direction.mul_(size), None, None, None
+        return direction * size, None, None, None
+
+
+# What torch asks before it reuses its own compiled functions' buffers; where it is missing the graph counts as kept.
+_graph_is_kept = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)
 
 
 def probabilities(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -38,27 +38,39 @@ def sigmoid(logits: Tensor, targets: Tensor) -> Gradient:
     log K from the logits in the model's output, here the biases start at -log K (Kornblith, after Eq. 9).
     Computed as Eq. 8, sum_{k != y} softplus(z_k) + softplus(-z_y): Eq. 9 cancels for confident targets.
     """
-    true = pick(logits, targets)
-    scale = math.log2(math.e)  # e^-|z| = 2^(scale (z - 2 max(z, 0))): torch's exp2 is four times as fast as its exp
-    e = set_at(logits.relu(), targets, (-true).relu())
-    value = e.sum(-1)
-    e.mul_(-2 * scale).add_(logits, alpha=scale)
-    value += _sum_log1p(set_at(e, targets, true.abs() * -scale).exp2_())
-    return value, set_at(logits.sigmoid(), targets, -(-true).sigmoid()), 1.0
+    true, z = pick(logits, targets), _whole_lanes(logits)
+    matrix = set_at(z.relu(), targets, (-true).relu())
+    positive, slope = matrix.sum(-1), z.sigmoid()
+    torch.sub(slope.new_ones(()), slope, out=matrix)
+    torch.minimum(matrix, slope, out=matrix)  # sigma(-|z|), of which softplus(z) = max(z, 0) - log(1 - sigma(-|z|))
+    value = positive - _sum_log_1_minus(matrix)
+    e = true.abs().neg_().exp_()
+    wrong = torch.maximum((-true).sign(), e) / (1 + e)  # sigma(-z_y), without the cancellation of 1 - sigma(z_y)
+    return value, set_at(slope[..., : logits.shape[-1]], targets, -wrong), 1.0
 
 
-def _sum_log1p(e: Tensor) -> Tensor:
-    """sum_k log(1 + e_k) for e in [0, 1]: (..., B, K) -> (..., B), to full relative precision.
+def _whole_lanes(logits: Tensor) -> Tensor:
+    """The logits, with as many columns of minus infinity as make each member's a multiple of 32 in number.
 
-    Six times two factors become one, (1 + a)(1 + b) = 1 + (a + b + ab), so that one logarithm in 64 is left; 2^64, the
-    most that a product can be, is far from overflow.
+    torch takes up to 32 elements at a time in its sigmoid, and rounds the last few of a tensor otherwise: without this
+    an example's loss could depend on which members are computed beside its own.
     """
-    for _ in range(6):
-        half = e.shape[-1] // 2
-        a, b, odd = e.split((half, half, e.shape[-1] - 2 * half), -1)
-        folded = (a + b).addcmul_(a, b)
-        e = torch.cat([folded, odd], -1) if odd.shape[-1] else folded
-    return e.log1p_().sum(-1)
+    if math.prod(logits.shape[-2:]) % 32 == 0:
+        return logits
+    return torch.nn.functional.pad(logits, (0, -logits.shape[-1] % 32), value=-math.inf)
+
+
+def _sum_log_1_minus(x: Tensor) -> Tensor:
+    """sum_k log(1 - x_k) for x in [0, 1/2]: (..., B, K) -> (..., B). Overwrites x.
+
+    The logarithms of products of 64 differences, none below 2^-64, and what the rounding of the differences left out,
+    so that sums of small x keep their digits: a logarithm for each would take longer than all the rest.
+    """
+    rest = 1 - x
+    whole = rest.shape[-1] // 64 * 64
+    blocks = rest[..., :whole].unflatten(-1, (-1, 64)).prod(-1).log().sum(-1) if whole else 0.0
+    lost = x.add_(rest).sub_(1).sum(-1)  # of x, where 1 - x was rounded
+    return blocks + rest[..., whole:].prod(-1).log() - lost
 
 
 @closed_form
@@ -102,8 +114,8 @@ def softmax_of_normalized(logits: Tensor, targets: Tensor, tau: Value) -> Gradie
     """Softmax cross-entropy of the normalized logits (Kornblith Eq. 6), in one."""
     normal, scale = _normal_and_scale(logits, per_logit(tau))
     value, direction, _ = minus_log_p.__wrapped__(normal, targets)
-    along = (direction * normal).sum(-1, keepdim=True) * per_logit(tau) ** 2
-    return value, direction.addcmul_(normal, -along), scale.squeeze(-1)
+    along = normal.mul_(direction).sum(-1, keepdim=True) * per_logit(tau) ** 2
+    return value, direction.addcmul_(logits, -along * scale), scale.squeeze(-1)
 
 
 def minus_log_classes(bias: Tensor) -> Tensor:

@@ -83,3 +83,15 @@ def test_transform_and_criterion_in_one_are_the_two_in_turn():
     assert torch.allclose(*gradients, rtol=1e-12)
     other = loss_of("sigmoid+logit_norm")
     assert other.transform and not other.transformed_criterion
+
+
+@pytest.mark.parametrize("name", [name for name, loss in LOSSES.items() if not loss.needs_features])
+def test_a_graph_that_is_kept_gives_the_same_gradient_again(name):
+    """Criteria reuse memory in the backward pass, where nobody needs it any more, and never that of the logits."""
+    z, y = torch.randn(9, 6, dtype=torch.float64), torch.arange(9) % 6
+    leaf, loss, hp = z.clone().requires_grad_(), loss_of(name), check_hyperparameters(name, {}, num_classes=6)
+    value = loss.of_logits(leaf, y, 0.5, hp).square().sum()
+    first, second = (torch.autograd.grad(value, leaf, retain_graph=True)[0] for _ in range(2))
+    last = torch.autograd.grad(value, leaf)[0]
+    assert torch.equal(first, second) and torch.equal(first, last) and first.any()
+    assert torch.equal(leaf.detach(), z)
