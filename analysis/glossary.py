@@ -88,6 +88,14 @@ TERMS = {
         "Expected calibration error (15 equal bins): how far confidence is from the share of right answers. Lower "
         "is better."
     ),
+    "range too narrow": (
+        "The chosen value of a hyperparameter lies at an end of what was searched: the best may lie outside, and the "
+        "loss may have been compared at less than its best."
+    ),
+    "member-epochs": (
+        "One seed of one configuration trained for one epoch, the unit of the budget; a loss that takes two forward "
+        "and backward passes per step counts twice."
+    ),
     "skewness": (
         "How lopsided differences are over seeds. Strong skew makes false separations more frequent than alpha, most of"
         " all where a loss collapses in rare seeds."

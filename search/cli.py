@@ -259,10 +259,14 @@ def _say_costs(outcome: Outcome) -> None:
 def _say_verdict(folder: Path, done_before: bool = False) -> None:
     import json
 
+    from losstune.analysis.wording import edge_sentence
+
     verdict = json.loads((folder / "report" / "verdict.json").read_text(encoding="utf-8"))
     if done_before:
         console.print("done: nothing is left to do")
     console.print(verdict["headline"])
+    for edge in verdict["edges"]:
+        console.print(edge_sentence(edge), style="yellow")
     console.print(f"report: {folder / 'report' / 'report.html'}")
 
 

@@ -14,20 +14,24 @@ from losstune.search.methods import PLANNED, wanted_of
 from losstune.search.plan import Plan, Sizes
 from losstune.search.points import size
 from losstune.search.study import Study
+from losstune.spaces import space_of
 
 PROBE_SECONDS = 20.0  # of training; with imports the whole probe stays under a minute
 PROBE_EXAMPLES = 2048  # a large data set is probed on so many, and scaled
 
 
 def member_epochs(study: Study) -> tuple[int, int]:
-    """Member-epochs expected in search, where halving lets 1/factor of a rung go on, and at most in confirm."""
-    search = 0.0
-    for trials in asked(study).values():
+    """Member-epochs expected in search, where halving lets 1/factor of a rung go on, and at most in confirm.
+
+    A loss of two passes per step counts twice.
+    """
+    search, passes = 0.0, {loss: space_of(loss).passes for loss in study.spaces}
+    for loss, trials in asked(study).items():
         going, before = float(trials), 0
         for rung in study.rungs():
-            search += max(1.0, going) * (rung - before) * study.search.seeds
+            search += max(1.0, going) * (rung - before) * study.search.seeds * passes[loss]
             going, before = going / (study.search.halving.factor if study.search.halving else 1), rung
-    return round(search), len(study.spaces) * study.confirm.seeds * study.recipe.epochs
+    return round(search), sum(passes.values()) * study.confirm.seeds * study.recipe.epochs
 
 
 def asked(study: Study) -> dict[str, int]:
@@ -86,7 +90,8 @@ def measured(plan: Plan) -> list[str]:
     memory = psutil.Process().memory_info().rss
     logits = (len(sizes.validation) + len(sizes.test)) * plan.num_classes * 4
     members = len(study.spaces) * study.confirm.seeds
-    disk = members * (logits + stack.layout.width * 4) + slots * stack.width * stack.layout.width * 8
+    width = max(stack.layout_of(loss).width for loss in study.spaces)
+    disk = members * (logits + width * 4) + slots * stack.width * width * 8
     return [
         f"measured  {seconds:.3g} s per member-epoch, {stack.width} members at a time",
         f"time      about {hours:.2g} h on {slots} {'slot' if slots == 1 else 'slots'}, plus half a minute to start",
@@ -116,8 +121,8 @@ def _probe(plan: Plan) -> tuple[float, Any]:
         epochs += 1
         if time.perf_counter() - started > PROBE_SECONDS:
             break
-    members = sum(map(len, stack.members.values()))
-    return (time.perf_counter() - started) / epochs / members * len(plan.train) / len(train), stack
+    units = sum(len(members) * space_of(members[0].trial.loss).passes for members in stack.members.values())
+    return (time.perf_counter() - started) / epochs / units * len(plan.train) / len(train), stack
 
 
 def _fill(stack: Any, study: Study) -> None:

@@ -35,6 +35,7 @@ recipe:
   tune: [learning_rate, weight_decay]
 
 search:
+  method: tpe               # or random, grid, coarse_to_fine
   trials: 16                # configurations per loss
   seeds: 3                  # each trained with so many seeds
   halving: {{first: 3, factor: 3}}        # at 3 and 9 epochs the best third of a loss goes on

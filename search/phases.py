@@ -31,7 +31,7 @@ from losstune.search.plan import (
 )
 from losstune.search.standing import Standing, ledger_path, standing
 from losstune.search.study import Study, load_study
-from losstune.spaces import InputError
+from losstune.spaces import InputError, space_of
 
 Watch = Callable[[Standing], None]
 WATCH_SECONDS = 0.5
@@ -210,7 +210,8 @@ def about(plan: Plan) -> dict[str, Any]:
     return {
         "name": study.name, "data": study.data, "network": study.network, "metric": study.metric,
         "greater_is_better": plan.metric.greater_is_better, "baseline": study.declared_baseline,
-        "losses": list(study.spaces), "epochs": study.recipe.epochs, "search": study.search.model_dump(mode="json"),
+        "losses": list(study.spaces), "passes": {loss: space_of(loss).passes for loss in study.spaces},
+        "epochs": study.recipe.epochs, "search": study.search.model_dump(mode="json"),
         "confirm": study.confirm.model_dump(mode="json"), "num_classes": sizes.num_classes,
         "class_names": list(plan.class_names), "input_shape": list(sizes.input_shape),
         "n_train": sizes.n_train, "n_validation": sizes.n_validation, "n_test": sizes.n_test,

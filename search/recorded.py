@@ -36,7 +36,7 @@ def load_results(folder: str | Path) -> Results:
             lanes, written = read.all_lanes(tx), get_meta(tx, "fields")
     finally:
         ledger.close()
-    metric = about["metric"]
+    metric, passes = about["metric"], about.get("passes", {})
     search = [row for row in trials if row["phase"] == "search"]
     confirm = [row for row in trials if row["phase"] == "confirm" and row["round"] == round_
                and row["number"] < about["confirm"]["seeds"]]  # fmt: skip
@@ -46,10 +46,10 @@ def load_results(folder: str | Path) -> Results:
         study={key: value for key, value in about.items() if key != "greater_is_better"},
         greater_is_better=greater,
         members=_members(confirm, metric),
-        trials=pd.DataFrame([_search_row(row) for row in search]),
+        trials=pd.DataFrame([_search_row(row, passes) for row in search]),
         curves=_curves(search + confirm, reports, metric),
         choices=_choices(choices, search, losses),
-        budget=_budget(trials, losses),
+        budget=_budget(trials, losses, passes),
         notes=[*_notes(events, round_), *_unfinished(how, spaces, search, greater)],
         edges=find_edges(spaces, how, search, choices, greater),
         facts={**facts, **_costs(trials, lanes)},
@@ -96,10 +96,15 @@ def _members(rows: list[Row], metric: str) -> pd.DataFrame:
 COLUMNS = ("accuracy", "top5_accuracy", "nll", "ece")  # what every member is measured by, whatever the study's metric
 
 
-def _search_row(row: Row) -> Row:
+def _member_epochs(row: Row, passes: dict[str, int]) -> int:
+    """What a trial was given; a loss that takes two passes per step counts twice."""
+    return row["epoch"] * len(row["seeds"]) * passes.get(row["loss"], 1)
+
+
+def _search_row(row: Row, passes: dict[str, int]) -> Row:
     return {
         "loss": row["loss"], "number": row["number"], "state": row["state"], "score": row["score"],
-        "epochs": row["epoch"], "best_epoch": row["best_epoch"], "member_epochs": row["epoch"] * len(row["seeds"]),
+        "epochs": row["epoch"], "best_epoch": row["best_epoch"], "member_epochs": _member_epochs(row, passes),
         "slot_seconds": row["slot_seconds"], "reason": row["reason"], "params": row["parameters"],
     }  # fmt: skip
 
@@ -134,7 +139,7 @@ def _choices(choices: list[Row], search: list[Row], losses: list[str]) -> pd.Dat
     )  # fmt: skip
 
 
-def _budget(trials: list[Row], losses: list[str]) -> pd.DataFrame:
+def _budget(trials: list[Row], losses: list[str], passes: dict[str, int]) -> pd.DataFrame:
     """What each loss was given in each phase; confirms of earlier rounds count."""
     rows = []
     for loss in losses:
@@ -144,7 +149,7 @@ def _budget(trials: list[Row], losses: list[str]) -> pd.DataFrame:
             rows.append({
                 "loss": loss, "phase": phase, "asked": len(own), "complete": states.count("complete"),
                 "stopped": states.count("stopped"), "failed": states.count("failed"),
-                "member_epochs": sum(row["epoch"] * len(row["seeds"]) for row in own),
+                "member_epochs": sum(_member_epochs(row, passes) for row in own),
                 "slot_seconds": sum(row["slot_seconds"] for row in own),
             })  # fmt: skip
     return pd.DataFrame(rows)

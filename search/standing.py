@@ -12,6 +12,7 @@ from losstune.search.ledger import read
 from losstune.search.ledger.database import Ledger, get_meta
 from losstune.search.methods import wanted_of
 from losstune.search.study import Study
+from losstune.spaces import space_of
 
 
 @dataclass
@@ -100,7 +101,7 @@ def standing(study: Study, ledger: Ledger, greater_is_better: bool) -> Standing:
 
 def _count(loss: LossStanding, row: dict[str, Any], round_: int, study: Study, sign: int) -> None:
     loss.slot_seconds += row["slot_seconds"]
-    loss.member_epochs += row["epoch"] * len(row["seeds"])
+    loss.member_epochs += row["epoch"] * len(row["seeds"]) * space_of(loss.loss).passes
     if row["phase"] == "search":
         loss.asked += 1
         setattr(loss, row["state"], getattr(loss, row["state"]) + 1)

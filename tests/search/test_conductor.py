@@ -11,6 +11,8 @@ from losstune.search import searching
 from losstune.search.conductor import Conductor
 from losstune.search.ledger import read
 from losstune.search.ledger.database import Ledger, Superseded
+from losstune.search.measure import member_epochs
+from losstune.search.recorded import _budget
 from losstune.search.standing import standing
 from losstune.search.study import load_study
 from losstune.trainables.messages import Report
@@ -209,6 +211,20 @@ def test_a_loss_with_nothing_to_search_is_asked_once(room):
     """The same configuration again would only cost time."""
     drive(Lane(room.conductor("recipe.tune=[]")))
     assert [row["id"] for row in room.rows("search")] == ["search-softmax-0000", "search-sigmoid-0000"]
+
+
+def test_a_loss_of_two_passes_per_step_counts_twice(room):
+    """In what was spent, and in what the plan expects; it is asked as often as every other."""
+    conductor = room.conductor("search.halving=null", losses="softmax,cot")
+    drive(Lane(conductor))
+    spent = standing(conductor.study, room.ledgers[-1], True).losses
+    epochs = {loss: sum(row["epoch"] * len(row["seeds"]) for row in room.rows(loss=loss)) for loss in spent}
+    assert spent["softmax"].asked == spent["cot"].asked == 6
+    assert spent["softmax"].member_epochs == epochs["softmax"] > 0
+    assert spent["cot"].member_epochs == 2 * epochs["cot"] > 0
+    recorded = _budget(room.rows(), ["softmax", "cot"], {"softmax": 1, "cot": 2}).groupby("loss")["member_epochs"].sum()
+    assert recorded.to_dict() == {loss: spent[loss].member_epochs for loss in spent}
+    assert member_epochs(conductor.study) == ((1 + 2) * 6 * 3 * 9, (1 + 2) * 2 * 9)
 
 
 def test_configurations_are_within_the_space_and_complete(room):
