@@ -12,8 +12,10 @@ from losstune.trainables.losses.parts import Value, of_target, per_logit, withou
 def log_densities(features: Tensor, means: Tensor, log_variances: Tensor) -> Tensor:
     """-d_k - 1/2 log det L_k, d_k = 1/2 (x - mu_k)^T L_k^-1 (x - mu_k) (Wan et al. 2018): the logits of L-GM.
 
-    L_k = diag(exp(log_variances_k)), learned, as is mu_k; classes are equally probable. The released code fixes L_k at
-    the identity (or learns a variance without the determinant); log_variances = 0 is that.
+    features (..., B, d), means and log_variances (..., K, d) -> (..., B, K). L_k = diag(exp(log_variances_k)), learned,
+    as is mu_k; classes are equally probable. The released code fixes L_k at the identity (or learns a variance without
+    the determinant); log_variances = 0 is that, and with alpha = lam = 0 it is softmax with weight mu_k and bias
+    -|mu_k|^2 / 2.
     """
     # Distances are the same from any origin; from this one their expanded squares cancel less.
     origin = means.detach().mean(-2, keepdim=True)

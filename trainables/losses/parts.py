@@ -58,12 +58,20 @@ def by_temperature(tau: Value, scale_loss: bool = False) -> Value:
 
 
 def dropout(features: Tensor, uniform: Tensor, rho: Value) -> Tensor:
-    """x * xi / rho with xi ~ Bernoulli(rho) (Kornblith Eq. 4); uniform: draws in [0, 1) of the features' shape."""
+    """x * xi / rho with xi ~ Bernoulli(rho) (Kornblith Eq. 4): the penultimate features as the final layer sees them.
+
+    rho in (0, 1] is the probability to keep a feature; rho = 1 is softmax. Others' "dropout rate" is 1 - rho; Table C.1
+    calls rho beta. uniform: draws in [0, 1) of the features' shape.
+    """
     return features * (uniform < per_logit(rho)).to(features.dtype) / per_logit(rho)
 
 
 def squared_weights(weight: Tensor, lambda_final: Value) -> Tensor:
-    """lambda_final / 2 |W|^2, the same for every example: (..., 1)."""
+    """lambda_final / 2 |W|^2 of the final layer's weight, not its bias, the same for every example: (..., 1).
+
+    Kornblith section 2, "extra final layer L2", with the 1/2 of the authors' code; lambda_final >= 0, beyond the weight
+    decay that all losses share; lambda_final = 0 is softmax.
+    """
     return 0.5 * lambda_final * weight.square().sum((-1, -2)).unsqueeze(-1)
 
 

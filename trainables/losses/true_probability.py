@@ -34,12 +34,12 @@ def focal(logits: Tensor, targets: Tensor, gamma: Value, alpha: Value = 1.0) -> 
 
 
 def expectation(logits: Tensor, targets: Tensor) -> Tensor:
-    """1 - p_y (Battash Eq. 9)."""
+    """1 - p_y (Battash Eq. 9), the expected zero-one loss; gce with q = 1."""
     return -torch.expm1(-minus_log_p(logits, targets))
 
 
 def mae(logits: Tensor, targets: Tensor) -> Tensor:
-    """|t - p|_1 = 2 (1 - p_y) (Battash Eq. 3)."""
+    """|t - p|_1 = 2 (1 - p_y) (Battash Eq. 3), the sum over classes; others take their mean."""
     return 2 * expectation(logits, targets)
 
 
