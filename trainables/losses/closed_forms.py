@@ -51,7 +51,7 @@ class _ClosedForm(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None]:
         (direction,) = ctx.saved_tensors
         size = (upstream * ctx.size).unsqueeze(-1)
-        if ctx.owned and not _graph_is_kept():
+        if ctx.owned and not torch.compiler.is_compiling() and not _graph_is_kept():
             return direction.mul_(size), None, None, None
         return direction * size, None, None, None
 
