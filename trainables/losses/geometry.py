@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from losstune.trainables.losses.loss import WEIGHT, Head, Loss, Parameter
+from losstune.trainables.losses.loss import WEIGHT, Head, Loss, Parameter, vector_per_class
 from losstune.trainables.losses.parts import Value, of_target, per_logit, without_bias
 
 
@@ -127,17 +127,13 @@ def moved_centers(features: Tensor, targets: Tensor, centers: Tensor, center_rat
     return {"centers": centers - per_logit(center_rate) * difference / (1 + count)}
 
 
-def _per_class(classes: int, features: int) -> tuple[int, int]:
-    return classes, features
-
-
-_ZERO_CENTERS = Parameter(_per_class, zeros, learned=False)
-_MEANS = Parameter(_per_class, max_mahalanobis_means, learned=False)
+_ZERO_CENTERS = Parameter(vector_per_class, zeros, learned=False)
+_MEANS = Parameter(vector_per_class, max_mahalanobis_means, learned=False)
 
 LOSSES: dict[str, Loss] = {
     "gaussian_mixture": Loss(
         # The means start where a linear layer's weights would, so that all losses start from the same draw.
-        head=Head(log_densities, {"means": WEIGHT, "log_variances": Parameter(_per_class, zeros)}),
+        head=Head(log_densities, {"means": WEIGHT, "log_variances": Parameter(vector_per_class, zeros)}),
         margin=distance_margin, penalties=(likelihood,),
     ),
     "super_symmetric": Loss(

@@ -41,8 +41,16 @@ def bias_as_drawn(bias: Tensor) -> Tensor:
     return bias
 
 
-WEIGHT = Parameter(lambda classes, features: (classes, features), weight_as_drawn, decays=True)
-BIAS = Parameter(lambda classes, features: (classes,), bias_as_drawn)
+def vector_per_class(classes: int, features: int) -> tuple[int, int]:
+    return classes, features
+
+
+def number_per_class(classes: int, features: int) -> tuple[int]:
+    return (classes,)
+
+
+WEIGHT = Parameter(vector_per_class, weight_as_drawn, decays=True)
+BIAS = Parameter(number_per_class, bias_as_drawn)
 
 
 @dataclass(frozen=True)

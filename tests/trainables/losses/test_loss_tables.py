@@ -1,6 +1,8 @@
 """The two tables of losses: they agree, and a loss stands in two files and nowhere else."""
 
+import copy
 import inspect
+import pickle
 import re
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import pytest
 import torch
 
 import losstune
+from losstune import make_head, make_loss
 from losstune.spaces import SPACES, InputError, check_hyperparameters
 from losstune.trainables.losses import LOSSES, Loss
 from losstune.trainables.losses.combine import loss_of
@@ -95,3 +98,19 @@ def test_a_graph_that_is_kept_gives_the_same_gradient_again(name):
     last = torch.autograd.grad(value, leaf)[0]
     assert torch.equal(first, second) and torch.equal(first, last) and first.any()
     assert torch.equal(leaf.detach(), z)
+
+
+@pytest.mark.parametrize("name", [*LOSSES, "center+large_margin"])
+def test_a_head_is_copied_saved_and_read_as_any_module(name):
+    head = make_head(name, in_features=7, num_classes=5)
+    x, y = torch.randn(6, 7, requires_grad=True), torch.arange(6) % 5
+    head.loss(x, y).sum().backward()
+    head.eval()
+    expected = head.loss(x, y)
+    for twin in (copy.deepcopy(head), pickle.loads(pickle.dumps(head))):
+        assert torch.equal(twin.loss(x, y), expected)
+    fresh = make_head(name, in_features=7, num_classes=5).eval()
+    fresh.load_state_dict(head.state_dict())
+    assert torch.equal(fresh.loss(x, y), expected)
+    if not head.objective.needs_features:
+        assert pickle.loads(pickle.dumps(make_loss(name, 5)))(torch.randn(2, 5), y[:2]).shape == (2,)
