@@ -13,7 +13,8 @@ from losstune.spaces import NAMED_SPACES, SHARED, SPACES, Hyperparameter, all_sp
 
 def losses(console: Console) -> None:
     """Every loss with its hyperparameters: default, searched range, legal values, meaning and source."""
-    for name, space in all_spaces().items():
+    spaces, problems = all_spaces()
+    for name, space in spaces.items():
         package = "" if name in SPACES else f", from {plugin_version(name)}"
         console.print(f"[bold]{name}[/]  {space.summary} ({space.source}{package})")
         if space.known_to_fail:
@@ -22,6 +23,8 @@ def losses(console: Console) -> None:
     console.print("[bold]all losses[/]  tuned for every loss alike; the defaults are those of each loss's own source")
     _hyperparameters(console, SHARED)
     _combinations_and_spaces(console)
+    for problem in problems:
+        console.print(Text(problem, style="yellow"))
 
 
 def _combinations_and_spaces(console: Console) -> None:

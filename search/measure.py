@@ -60,7 +60,7 @@ def plan_lines(study: Study, sizes: Sizes) -> list[str]:
 
 
 def _per_loss(study: Study, asks: dict[str, int]) -> str:
-    counts = sorted({asks[loss] for loss, space in study.spaces.items() if space.searched}) or [1]
+    counts = sorted(set(asks.values()))
     return f"{counts[0]} per loss" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} per loss"
 
 

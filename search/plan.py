@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from losstune.search.study import Study
-from losstune.spaces import SPACES, InputError, members_of, plugin_version, space_of
+from losstune.spaces import SPACES, InputError, members_of, plugin_source, space_of
 from losstune.trainables.architectures import ARCHITECTURES, check_architecture
 from losstune.trainables.datasets import DATASETS, Split, load_dataset, locate
 from losstune.trainables.datasets import Sizes as KnownSizes
@@ -190,7 +190,7 @@ def identity(plan: Plan) -> dict[str, Any]:
         "confirm.train_on": study.confirm.train_on, "sources": study.sources,
         "losses": {loss: space.describe() for loss, space in study.spaces.items()},
         "packages": {name: version for loss in study.spaces for name in members_of(loss)
-                     if name not in SPACES and (version := plugin_version(name))},
+                     if name not in SPACES and (version := plugin_source(name))},
     }  # fmt: skip
 
 

@@ -65,10 +65,15 @@ def resolve(losses: tuple[Any, ...], recipe: Any, where: str, space: str = "defa
     spaces: dict[str, LossSpace] = {}
     for index, entry in enumerate(losses):
         name, changes = _entry(entry, f"{where}: losses[{index}]")
-        if any(set(members_of(name)) == set(members_of(known)) for known in spaces):
+        if any(_parts(name) == _parts(known) for known in spaces):
             raise InputError(f"{where}: losses[{index}]: {name} stands twice; allowed: once")
         spaces[name] = _loss_space(name, dict(changes), recipe, where, space)
     return spaces
+
+
+def _parts(name: str) -> set[str]:
+    """What makes a combination the loss it is: softmax adds nothing."""
+    return set(members_of(name)) - {"softmax"}
 
 
 def _entry(entry: Any, where: str) -> tuple[str, dict[str, Any]]:

@@ -73,9 +73,9 @@ def _unfinished(search: SearchPart, spaces: dict[str, LossSpace], rows: list[Row
     for loss, space in spaces.items() if search.method == "coarse_to_fine" else ():
         own = sorted((row for row in rows if row["loss"] == loss), key=lambda row: row["number"])
         stage = stage_of("", space, search, own, 1 if greater else -1)
-        if not stage.last and len(own) >= search.trials:
+        if (not stage.last or stage.left) and len(own) >= search.trials:
             early.append(loss)
-    return [f"The coarse-to-fine search of {listed(early)} met search.trials ({search.trials}) before its fine grid: "
+    return [f"The coarse-to-fine search of {listed(early)} met search.trials ({search.trials}) before its end: "
             "more trials would go on with it."] if early else []  # fmt: skip
 
 
@@ -133,7 +133,7 @@ def _choices(choices: list[Row], search: list[Row], losses: list[str]) -> pd.Dat
     chosen = {row["loss"]: row for row in choices if row["trial"] in by_id}
     return pd.DataFrame(
         [{"loss": loss, "number": by_id[chosen[loss]["trial"]]["number"],
-          "params": by_id[chosen[loss]["trial"]]["parameters"], "best_epoch": chosen[loss]["best_epoch"],
+          "params": by_id[chosen[loss]["trial"]]["configuration"], "best_epoch": chosen[loss]["best_epoch"],
           "score": chosen[loss]["score"]} for loss in losses if loss in chosen],
         columns=["loss", "number", "params", "best_epoch", "score"],
     )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -43,7 +44,7 @@ class Real:
         """The value as a float; InputError names the bound when it is outside the legal interval."""
         if isinstance(value, OfClasses):
             return value  # ours, not the user's
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if isinstance(value, bool) or not isinstance(value, numbers.Real):
             raise InputError(f"{where}: {value!r} is not a number; allowed: {self.bounds()}")
         low, high, low_open, high_open = self.legal
         too_low = value <= low if low_open else value < low

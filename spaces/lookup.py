@@ -6,14 +6,22 @@ from typing import Any
 
 from losstune.spaces.errors import InputError
 from losstune.spaces.losses import SPACES
-from losstune.spaces.plugins import plugin, plugin_names
+from losstune.spaces.plugins import plugin, plugin_names, plugin_version
 from losstune.spaces.space import Space, check_given, combined, members_of
 
 
-def all_spaces() -> dict[str, Space]:
-    """Every loss that can be named: ours, then those of installed packages."""
-    others = {name: _single(name, name) for name in plugin_names() if name not in SPACES}
-    return {**SPACES, **others}
+def all_spaces() -> tuple[dict[str, Space], list[str]]:
+    """Every loss that can be named, ours, then those of installed packages; and what is wrong with the others."""
+    spaces, problems = dict(SPACES), []
+    for name in plugin_names():
+        if name in SPACES:
+            problems.append(f"{name} of {plugin_version(name)} is ignored: it is the name of one of losstune's")
+            continue
+        try:
+            spaces[name] = _single(name, name)
+        except InputError as error:
+            problems.append(str(error))
+    return spaces, problems
 
 
 def space_of(loss: str, where: str = "loss") -> Space:

@@ -45,23 +45,23 @@ _COARSE = {"learning_rate": _decades(-2, 0.5), "weight_decay": _decades(-4.5, -3
 
 NAMED_SPACES: dict[str, NamedSpace] = {
     "kornblith-imagenet": NamedSpace(
-        "Kornblith's grids for ResNet-50 on ImageNet", "Kornblith A.1, Table A.1",
+        "Kornblith's grids for ResNet-50 on ImageNet",
+        "Kornblith A.1, Table A.1; the losses as in the authors' code: beta/2, weights normalized, squares summed",
         {"learning_rate": 1.6, "weight_decay": 1.6 * 8e-5},
         {
             "softmax": {}, "sigmoid": {},
-            # Their code sums over classes and scales by 10.
             "squared_error": {"kappa": 9.0, "M": 60.0, "loss_scale": OfClasses("10 K", lambda classes: 10.0 * classes)},
             "dropout": {"rho": [0.6, 0.65, 0.7, 0.75, 0.8, 0.85]},
             "label_smoothing": {"alpha": [0.08, 0.09, 0.1, 0.11, 0.12]},
             "final_layer_l2": {"lambda_final": [4e-4, 6e-4, 8e-4, 1e-3]},
-            "logit_penalty": {"beta": [5e-5, 1e-4, 2e-4, 4e-4, 6e-4, 8e-4]},
+            "logit_penalty": {"beta": [5e-5, 1e-4, 2e-4, 4e-4, 6e-4, 8e-4], "half": True},
             "logit_norm": {"tau": [0.03, 0.04, 0.05, 0.06]},
-            "cosine_softmax": {"tau": [0.04, 0.045, 0.05, 0.06, 0.07, 0.08]},
+            "cosine_softmax": {"tau": [0.04, 0.045, 0.05, 0.06, 0.07, 0.08], "normalize_features": False},
         },
     ),
     "kornblith-cifar10": NamedSpace(
         "Kornblith's coarse grid of learning rate and weight decay, losses as found for CIFAR-10",
-        "Kornblith A.1, Table A.2", _COARSE,
+        "Kornblith A.1, Table A.2, the losses as in the equations: the code for CIFAR is not public", _COARSE,
         {
             "softmax": {}, "sigmoid": {}, "squared_error": {"kappa": 8.0, "M": 0.83}, "logit_norm": {"tau": 0.14},
             "final_layer_l2": {"lambda_final": 10**-1.5}, "cosine_softmax": {"tau": 0.08}, "dropout": {"rho": 0.65},
@@ -70,7 +70,7 @@ NAMED_SPACES: dict[str, NamedSpace] = {
     ),
     "kornblith-cifar100": NamedSpace(
         "Kornblith's coarse grid of learning rate and weight decay, losses as found for CIFAR-100",
-        "Kornblith A.1, Table A.2", _COARSE,
+        "Kornblith A.1, Table A.2, the losses as in the equations: the code for CIFAR is not public", _COARSE,
         {
             "softmax": {}, "sigmoid": {}, "squared_error": {"kappa": 6.0, "M": 12.0}, "logit_norm": {"tau": 0.11},
             "final_layer_l2": {"lambda_final": 10**-3.33}, "cosine_softmax": {"tau": 0.1}, "dropout": {"rho": 0.75},
@@ -78,7 +78,7 @@ NAMED_SPACES: dict[str, NamedSpace] = {
         },
     ),
     "kobayashi": NamedSpace(
-        "Kobayashi's lambdas for the 13-layer network on CIFAR-100", "Kobayashi 4.1, Tables 1 and 2",
+        "Kobayashi's lambdas for the 13-layer network on CIFAR-100", "Kobayashi 4.1 and 4.3, Tables 1, 2 and 4",
         {"learning_rate": 0.1, "weight_decay": 0.1 * 1e-4},
         {
             "softmax": {}, "hinge": {}, "super_symmetric": {}, "margin_softmax": {"margin": 1.0},
@@ -87,7 +87,7 @@ NAMED_SPACES: dict[str, NamedSpace] = {
         },
     ),
     "zhou": NamedSpace(
-        "Zhou's fixed values", "Zhou section 4; the squared error as the authors' code takes it, the mean over classes",
+        "Zhou's fixed values", "Zhou section 4 (the code smooths by 0.05); the squared error as in the code, a mean",
         {"learning_rate": 0.1, "weight_decay": 0.1 * 5e-4},
         {
             "softmax": {}, "focal": {"gamma": 3.0, "alpha": 1.0}, "label_smoothing": {"alpha": 0.1, "scaled": False},

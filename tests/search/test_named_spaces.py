@@ -65,6 +65,9 @@ def test_the_default_asked_first_is_the_grid_point_nearest_to_it(study):
 def test_kornblith_on_imagenet_is_table_a1(study, loss, key, grid):
     space = study([loss], space="kornblith-imagenet").spaces[loss]
     assert list(space.searched) == [key] and list(space.searched[key].choices) == grid
+    # The authors' code has beta/2 and normalizes the weights alone.
+    assert {"half": True}.items() <= space.fixed.items() or loss != "logit_penalty"
+    assert {"normalize_features": False}.items() <= space.fixed.items() or loss != "cosine_softmax"
     # A weight decay of 8e-5 at a learning rate of 1.6; ours is the product.
     assert space.fixed["learning_rate"] == 1.6 and space.fixed["weight_decay"] == pytest.approx(1.28e-4)
 
@@ -134,6 +137,7 @@ def test_a_combination_takes_what_the_paper_says_of_its_members(study):
         ({"losses": [{"hinge": {"space": "zhou"}}]}, "my: losses.hinge.space: zhou has nothing for hinge"),
         ({"losses": ["softmax+focal"]}, "my: losses: 'softmax+focal': focal cannot be added to another loss"),
         ({"losses": ["dropout+center", "center+dropout"]}, "my: losses[1]: center+dropout stands twice"),
+        ({"losses": ["softmax+dropout", "dropout"]}, "my: losses[1]: dropout stands twice"),
     ],
 )
 def test_bad_input(study, fields, says):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,8 +16,10 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "poly_loss"
 def packages(tmp_path_factory):
     """A folder where the example package is installed, apart from the tests' own packages."""
     folder = tmp_path_factory.mktemp("packages")
+    # pip builds beside what it reads.
+    source = shutil.copytree(EXAMPLE, tmp_path_factory.mktemp("source") / "poly_loss")
     subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), str(EXAMPLE)],
+        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), str(source)],
         check=True,
     )
     return str(folder)
@@ -88,6 +91,23 @@ def test_without_the_package_its_name_is_unknown():
             "POLY = LossPlugin(Space('a', 'b'), make)",
             "takes epsilon, which this loss does not have",
         ),
+        (
+            "from losstune.spaces import LossPlugin, Space\n"
+            "def make():\n"
+            "    from losstune.trainables.losses import Loss\n"
+            "    from torch.nn.functional import cross_entropy\n"
+            "    return Loss(lambda logits, targets: cross_entropy(logits.flatten(0, -2), targets.flatten()))\n"
+            "POLY = LossPlugin(Space('a', 'b'), make)",
+            "gives () for logits (2, 3, 4) and targets (2, 3); allowed: a value per example, (2, 3)",
+        ),
+        (
+            "from losstune.spaces import LossPlugin, Space\n"
+            "def make():\n"
+            "    from losstune.trainables.losses import LOSSES\n"
+            "    return LOSSES['cot']\n"
+            "POLY = LossPlugin(Space('a', 'b'), make)",
+            "passes: its space says 1, its loss takes 2",
+        ),
     ],
 )
 def test_a_broken_package_is_one_line(tmp_path, body, says):
@@ -101,3 +121,33 @@ def test_a_broken_package_is_one_line(tmp_path, body, says):
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
     last = done.stderr.strip().splitlines()[-1]
     assert done.returncode == 1 and "InputError" in last and says in last, done.stderr
+
+
+def test_what_is_wrong_with_a_package_does_not_hide_the_other_losses(packages, start, tmp_path):
+    """A broken one, one that takes a name of ours, and two of one name."""
+    offers = {"broken": "other = nothing:HERE\nsoftmax = nothing:HERE", "second": "poly = poly_loss:SPACE"}
+    for name, points in offers.items():
+        information = tmp_path / f"{name}-1.0.dist-info"
+        information.mkdir()
+        (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (information / "entry_points.txt").write_text(f"[losstune.losses]\n{points}\n")
+    ended = start(tmp_path, "losses", PYTHONPATH=f"{packages}{os.pathsep}{tmp_path}").wait()
+    assert ended.status == 0 and "\nlabel_smoothing " in ended.out, ended
+    assert "other = nothing:HERE: cannot be loaded (ModuleNotFoundError" in ended.out
+    assert "softmax of broken 1.0 is ignored: it is the name of one of losstune's" in ended.out
+    assert "poly: poly-loss and second have one each; allowed: one of that name" in ended.out
+
+
+def test_an_edited_package_is_another_study(packages, tmp_path):
+    """Its version may be the same, as in an editable install."""
+    shutil.copytree(packages, tmp_path / "copy")
+    program = "from losstune.spaces import plugin_source; print(plugin_source('poly'))"
+    said = []
+    for text in ("", "\n# edited\n"):
+        with open(tmp_path / "copy" / "poly_loss.py", "a") as file:
+            file.write(text)
+        environment = {**os.environ, "PYTHONPATH": str(tmp_path / "copy")}
+        command = [sys.executable, "-c", program]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        said.append(done.stdout)
+    assert said[0] != said[1] and all(text.startswith("poly-loss 0.1.0, ") for text in said)

@@ -5,7 +5,7 @@ broadcasts against the result, so that one call serves many members, each with i
 alpha (n, 1).
 
 Value and gradient are given in closed form: differentiating them operation by operation would read and write the (B, K)
-matrix three to ten times as often. The gradient cannot be differentiated again.
+matrix three to ten times as often. The gradient cannot be differentiated again, and says so when that is tried.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from losstune.trainables.losses.parts import pick
 
@@ -47,8 +46,8 @@ class _ClosedForm(torch.autograd.Function):
         return value
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None]:
+        refuse_second_derivative()
         (direction,) = ctx.saved_tensors
         size = (upstream * ctx.size).unsqueeze(-1)
         if ctx.owned and not torch.compiler.is_compiling() and not _graph_is_kept():
@@ -58,6 +57,13 @@ class _ClosedForm(torch.autograd.Function):
 
 # What torch asks before it reuses its own compiled functions' buffers; where it is missing the graph counts as kept.
 _graph_is_kept = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)
+
+
+def refuse_second_derivative() -> None:
+    """RuntimeError in a backward pass whose own graph is wanted (create_graph=True): it would lack this gradient."""
+    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        raise RuntimeError("losstune's losses give their gradient in closed form, which cannot be differentiated "
+                           "again: for second derivatives write the loss in torch's own functions")  # fmt: skip
 
 
 def probabilities(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:

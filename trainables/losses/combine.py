@@ -8,10 +8,13 @@ from dataclasses import fields, replace
 from functools import cache
 from typing import Any
 
-from losstune.spaces import InputError, Space, members_of, qualified, space_of
+import torch
+
+from losstune.spaces import InputError, Space, check_hyperparameters, members_of, qualified, space_of
 from losstune.spaces.plugins import plugin
 from losstune.trainables.losses import LOSSES
 from losstune.trainables.losses.loss import Loss, Parameter, Part, names_of
+from losstune.trainables.trial import is_number
 
 # A loss has one of each of these at most.
 _SINGLE = ("criterion", "head", "transform", "margin", "scale", "dropout", "update", "second_pass")
@@ -35,6 +38,11 @@ def loss_of(name: str) -> Loss:
         for member in members[1:]:
             loss = _joined(name, loss, _renamed(_single(member), names[member]), member)
     _check_names(name, loss, space)
+    if loss.passes != space.passes:
+        raise InputError(f"{name}: passes: its space says {space.passes}, its loss takes {loss.passes}; "
+                         "allowed: the same")  # fmt: skip
+    if any(member not in LOSSES for member in members):
+        _check_result(name, loss)
     return loss
 
 
@@ -50,7 +58,11 @@ def check_fits(name: str, in_features: int, num_classes: int) -> None:
 def _single(name: str) -> Loss:
     if name in LOSSES:
         return LOSSES[name]
-    loss = plugin(name).make()
+    try:
+        loss = plugin(name).make()
+    except Exception as error:  # whatever another package's code raises
+        raise InputError(f"{name}: its plugin fails ({type(error).__name__}: {error}); allowed: a make() that gives a "
+                         "Loss") from error  # fmt: skip
     if not isinstance(loss, Loss):
         raise InputError(f"{name}: its plugin makes a {type(loss).__name__}; "
                          "allowed: a losstune.trainables.losses.Loss")  # fmt: skip
@@ -62,6 +74,8 @@ def _joined(name: str, base: Loss, extra: Loss, member: str) -> Loss:
     plain, changes = Loss(), {}
     if base.criterion == plain.criterion and extra.transformed_criterion:
         changes["transformed_criterion"] = extra.transformed_criterion  # of softmax
+    if extra.criterion != plain.criterion:
+        changes["transformed_criterion"] = None
     for slot in _SINGLE:
         own = getattr(extra, slot)
         if own == getattr(plain, slot):
@@ -108,6 +122,24 @@ class _Renamed:
 
     def __call__(self, **values: Any) -> Any:
         return self.part(**{self.names[outer]: value for outer, value in values.items()})
+
+
+def _check_result(name: str, loss: Loss) -> None:
+    """A dry call: another package's loss gives one value per example, of several members at once."""
+    members, batch, classes, features = 2, 3, 4, 8
+    hp = check_hyperparameters(name, {}, num_classes=classes)
+    columns = {key: torch.full((members, 1), value) if is_number(value) else value for key, value in hp.items()}
+    start = loss.start(torch.randn(classes, features), torch.zeros(classes), hp)
+    parameters = {key: value.expand(members, *value.shape) for key, value in start.items()}
+    x, y = torch.randn(members, batch, features), torch.zeros(members, batch, dtype=torch.int64)
+    try:
+        value = loss(x, parameters, y, torch.zeros(members, 1), columns)
+    except Exception as error:
+        raise InputError(f"{name}: fails on logits (2, 3, 4) and targets (2, 3): {type(error).__name__}: {error}; "
+                         "allowed: parts for (..., B, K) and (..., B)") from error  # fmt: skip
+    if value.shape != (members, batch):
+        raise InputError(f"{name}: gives {tuple(value.shape)} for logits (2, 3, 4) and targets (2, 3); "
+                         "allowed: a value per example, (2, 3)")  # fmt: skip
 
 
 def _check_names(name: str, loss: Loss, space: Space) -> None:

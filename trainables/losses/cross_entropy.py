@@ -7,10 +7,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from losstune.trainables.losses import parts
-from losstune.trainables.losses.closed_forms import Gradient, add_at, closed_form, minus_log_p, probabilities, set_at
+from losstune.trainables.losses.closed_forms import (
+    Gradient,
+    add_at,
+    closed_form,
+    minus_log_p,
+    probabilities,
+    refuse_second_derivative,
+    set_at,
+)
 from losstune.trainables.losses.loss import BIAS, WEIGHT, Head, Loss
 from losstune.trainables.losses.parts import Value, per_logit, pick, tiny
 
@@ -101,8 +108,8 @@ class _Normalized(torch.autograd.Function):
         return normal
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
+        refuse_second_derivative()
         normal, scale = ctx.saved_tensors
         along = upstream * normal
         inward = along.sum(-1, keepdim=True).mul_(scale * -(ctx.tau**2))

@@ -125,8 +125,8 @@ class Loss:
     def needs_features(self) -> bool:
         """Whether logits alone are not enough: then the loss is had through make_head, not make_loss."""
         more = {"features", *self.parameters}
-        used = (self.criterion, self.margin, *self.penalties)
-        return self.head is not LINEAR or bool(self.dropout) or any(more & set(names_of(p)) for p in used if p)
+        used = (self.criterion, self.margin, self.transform, self.scale, self.second_pass, *self.penalties)
+        return self.head != LINEAR or bool(self.dropout) or any(more & set(names_of(p)) for p in used if p)
 
     def start(self, weight: Tensor, bias: Tensor, hp: Hyperparameters) -> Named:
         """The final layer's parameters and state at the start, from weight (K, d) and bias (K) as they are drawn."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -54,10 +55,10 @@ class Head(nn.Module):
         self.hyperparameters = check_hyperparameters(name, hyperparameters, num_classes=num_classes)
         self.objective = loss_of(name)
         self.passes = self.objective.passes
-        if not isinstance(in_features, int) or in_features < 1:
+        if not isinstance(in_features, Integral) or isinstance(in_features, bool) or in_features < 1:
             raise InputError(f"{name}: in_features: {in_features!r} is not allowed; allowed: a whole number from 1")
         check_fits(name, in_features, num_classes)
-        self.in_features = in_features
+        self.in_features = int(in_features)
         layer = nn.Linear(in_features, num_classes)
         with torch.no_grad():
             start = self.objective.start(layer.weight, layer.bias, self.hyperparameters)
@@ -125,6 +126,7 @@ class Head(nn.Module):
 def make_loss(name: str, num_classes: int, **hyperparameters: Any) -> LogitLoss:
     """The criterion of a loss that needs logits only; the others raise InputError and name make_head.
 
+    Its gradient is in closed form: second derivatives (create_graph=True) and torch.func raise RuntimeError.
     Raises InputError for an unknown loss or hyperparameter, a value out of bounds, and num_classes below 2.
     """
     space_of(name)
@@ -132,15 +134,18 @@ def make_loss(name: str, num_classes: int, **hyperparameters: Any) -> LogitLoss:
 
 
 def make_head(name: str, in_features: int, num_classes: int, **hyperparameters: Any) -> Head:
-    """A final layer (an nn.Module) with the loss of that name; raises InputError as make_loss does."""
+    """A final layer (an nn.Module) with the loss of that name; raises InputError as make_loss does.
+
+    Second derivatives raise RuntimeError, as make_loss's.
+    """
     space_of(name)
     return Head(name, in_features, num_classes, **hyperparameters)
 
 
 def _check_classes(name: str, num_classes: int) -> int:
-    if not isinstance(num_classes, int) or isinstance(num_classes, bool) or num_classes < 2:
+    if not isinstance(num_classes, Integral) or isinstance(num_classes, bool) or num_classes < 2:
         raise InputError(f"{name}: num_classes: {num_classes!r} is not allowed; allowed: a whole number from 2")
-    return num_classes
+    return int(num_classes)
 
 
 def _check_logits(name: str, logits: Tensor, targets: Tensor, num_classes: int) -> None:

@@ -23,6 +23,10 @@ COMBINATIONS = [
 ]  # fmt: skip
 EVERY = [*LOSSES, *COMBINATIONS]
 
+DESIGN = """softmax label_smoothing dropout final_layer_l2 logit_penalty logit_norm cosine_softmax sigmoid squared_error
+focal expectation ce_el ce_matched mae gce tamed_ce mpce cot mmc large_margin hinge crammer_singer margin_softmax
+large_margin_softmax gaussian_mixture super_symmetric center quadratic ccql""".split()
+
 # All of these are functions of differences of logits, whatever the hyperparameters.
 IGNORES_A_SHIFT = {
     "softmax", "label_smoothing", "focal", "expectation", "ce_el", "ce_matched", "mae", "gce", "tamed_ce", "mpce",
