@@ -24,8 +24,8 @@ from losstune.trainables.losses.parts import Value, pick
 def focal(logits: Tensor, targets: Tensor, gamma: Value, alpha: Value = 1.0) -> Tensor:
     """-alpha (1 - p_y)^gamma log p_y (Zhou Eq. 4; Battash Eq. 2, whose experiments take gamma = 2, alpha = 0.25).
 
-    gamma, alpha >= 0; gamma = 0 and alpha = 1 is softmax. alpha is in neither equation, only in Battash's text. This is the softmax's focal loss; Lin et al. (2017) and
-    torchvision take the sigmoid's.
+    gamma, alpha >= 0; gamma = 0 and alpha = 1 is softmax. alpha is in neither equation, only in Battash's text. This is
+    the softmax's focal loss; Lin et al. (2017) and torchvision take the sigmoid's.
     """
     u = minus_log_p(logits, targets)
     # At p_y = 1 the power's slope is infinite for gamma < 1, while that of the product is zero.
