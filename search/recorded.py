@@ -68,7 +68,7 @@ def _searched(about: Row, written: Row | None) -> tuple[SearchPart, dict[str, Lo
 
 
 def _unfinished(search: SearchPart, spaces: dict[str, LossSpace], rows: list[Row], greater: bool) -> list[str]:
-    """Which losses' coarse-to-fine search met search.trials before its fine grid."""
+    """Which losses' coarse-to-fine search met search.trials before its end."""
     early = []
     for loss, space in spaces.items() if search.method == "coarse_to_fine" else ():
         own = sorted((row for row in rows if row["loss"] == loss), key=lambda row: row["number"])

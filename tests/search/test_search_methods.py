@@ -655,7 +655,7 @@ def test_a_real_study_goes_on_beyond_where_it_started_and_says_where_it_was_stop
     flag = "Range too narrow: softmax's learning_rate 0.0316 is at the upper end of 0.0001 to 0.0316; " \
            "try 0.0001 to 0.1"  # fmt: skip
     assert flag in status and flag in verdict["warnings"] and flag.replace("'", "&#x27;") in page
-    assert "softmax met search.trials (6) before its fine grid" in verdict["notes"][0]
+    assert "softmax met search.trials (6) before its end" in verdict["notes"][0]
     assert load_results(folder).edges == verdict["edges"]
     ledger = Ledger.create_or_open(folder / "ledger" / "ledger.db")
     with ledger.transaction() as tx:  # as where the package of a third party's loss is not installed
