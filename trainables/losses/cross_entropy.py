@@ -50,9 +50,9 @@ def sigmoid(logits: Tensor, targets: Tensor) -> Gradient:
     positive, slope = matrix.sum(-1), z.sigmoid()
     torch.sub(slope.new_ones(()), slope, out=matrix)
     torch.minimum(matrix, slope, out=matrix)  # sigma(-|z|), of which softplus(z) = max(z, 0) - log(1 - sigma(-|z|))
-    value = positive - _sum_log_1_minus(matrix)
-    e = true.abs().neg_().exp_()
-    wrong = torch.maximum((-true).sign(), e) / (1 + e)  # sigma(-z_y), without the cancellation of 1 - sigma(z_y)
+    e = true.abs().neg_().exp_()  # of the true class without the cancellation of 1 - sigma(z_y)
+    value = positive - _sum_log_1_minus(set_at(matrix, targets, e / (1 + e)))
+    wrong = torch.maximum((-true).sign(), e) / (1 + e)  # sigma(-z_y)
     return value, set_at(slope[..., : logits.shape[-1]], targets, -wrong), 1.0
 
 
@@ -68,7 +68,7 @@ def _whole_lanes(logits: Tensor) -> Tensor:
 
 
 def _sum_log_1_minus(x: Tensor) -> Tensor:
-    """sum_k log(1 - x_k) for x in [0, 1/2]: (..., B, K) -> (..., B). Overwrites x.
+    """sum_k log(1 - x_k) for x in [0, 1/2]: (..., B, K) -> (..., B).
 
     The logarithms of products of 64 differences, none below 2^-64, and what the rounding of the differences left out,
     so that sums of small x keep their digits: a logarithm for each would take longer than all the rest.
@@ -76,8 +76,9 @@ def _sum_log_1_minus(x: Tensor) -> Tensor:
     rest = 1 - x
     whole = rest.shape[-1] // 64 * 64
     blocks = rest[..., :whole].unflatten(-1, (-1, 64)).prod(-1).log().sum(-1) if whole else 0.0
-    lost = x.add_(rest).sub_(1).sum(-1)  # of x, where 1 - x was rounded
-    return blocks + rest[..., whole:].prod(-1).log() - lost
+    products = blocks + rest[..., whole:].prod(-1).log()
+    kept = torch.sub(rest.new_ones(()), rest, out=rest)  # of x, after 1 - x was rounded; this difference is exact
+    return products + kept.sub_(x).sum(-1)
 
 
 @closed_form

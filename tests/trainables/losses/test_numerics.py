@@ -162,6 +162,17 @@ AT_THE_ENDS = {  # (given): loss at p_y = 1, loss at p_y = 0, its slope in z_y a
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("K", [2, 10, 64, 100, 1000])
+@pytest.mark.parametrize("sure", [5.0, 20.0, 40.0])
+def test_a_small_sigmoid_loss_keeps_its_digits(K, sure, dtype):
+    """K probabilities of e^-sure each: no rounding of 1 - p may swallow them."""
+    z = torch.full((1, K), -sure, dtype=dtype)
+    z[0, 0] = sure
+    loss = make_loss("sigmoid", num_classes=K)(z, torch.tensor([0]))
+    assert loss.item() == pytest.approx(K * math.log1p(math.exp(-sure)), rel=1e-5 if dtype == torch.float32 else 1e-12)
+
+
 def test_the_ends_of_every_criterion_are_written_down():
     assert set(AT_THE_ENDS) >= set(CRITERIA) & set(DESIGN)
 
