@@ -15,12 +15,13 @@ from losstune.spaces.errors import InputError
 from losstune.trainables.architectures import ARCHITECTURES, check_architecture
 from losstune.trainables.architectures.networks import build_network, split_final_layer
 
-SHAPES = {"mlp": (64,), "small_cnn": (1, 28, 28), "all_cnn_c": (3, 32, 32), "wrn_16_8": (3, 32, 32)}
 GOOD = "from torch import nn\ndef build(shape, k):\n    return nn.Sequential(nn.Linear(shape[0], 7), nn.Linear(7, k))\n"
 
 
-def parameters(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())
+def shape_of(name: str) -> tuple[int, ...]:
+    """The smallest inputs that a network takes, of two channels."""
+    entry = ARCHITECTURES[name]
+    return (12,) if entry.input == "any" else (2, entry.min_size, entry.min_size)
 
 
 def test_listing_needs_no_torch():
@@ -30,77 +31,88 @@ def test_listing_needs_no_torch():
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_from_inputs_to_logits_over_penultimate_features(name):
+def test_trains_from_inputs_to_logits_over_penultimate_features(name):
     torch.manual_seed(0)
-    network = build_network(name, SHAPES[name], 10, None)
-    x = torch.rand(3, *SHAPES[name])
-    network.eval()
-    logits = network(x)
+    shape = shape_of(name)
+    network = build_network(name, shape, 5)
+    x = torch.randn(3, *shape)
+    logits = network.eval()(x)
     final = [m for m in network.modules() if isinstance(m, nn.Linear)][-1]
-    backbone, features = split_final_layer(network, 10, SHAPES[name])
-    assert logits.shape == (3, 10) and backbone(x).shape == (3, features) and features == final.in_features
+    backbone, features = split_final_layer(network, 5, shape)
+    assert logits.shape == (3, 5) and backbone(x).shape == (3, features) and features == final.in_features
     torch.testing.assert_close(final(backbone(x)), logits)
 
-
-@pytest.mark.parametrize("name", ARCHITECTURES)
-def test_weights_follow_the_seed(name):
-    def weights(seed):
-        torch.manual_seed(seed)
-        return torch.cat([p.flatten() for p in build_network(name, SHAPES[name], 10).parameters()])
-
-    assert torch.equal(weights(1), weights(1)) and not torch.equal(weights(1), weights(2))
-
-
-def test_all_cnn_c_has_the_papers_parameters():
-    # Springenberg Table 1: six 3x3 convolutions before pooling at full padding, one without, two 1x1; 1.37M weights.
-    weights = 9 * (3 * 96 + 96 * 96 * 2 + 96 * 192 + 192 * 192 * 3) + 192 * 192 + 192 * 10
-    batch_norm, bias = 2 * (3 * 96 + 5 * 192), 10
-    assert weights == 1_368_480
-    assert parameters(build_network("all_cnn_c", (3, 32, 32), 10)) == weights + batch_norm + bias
+    parameters = [*backbone.parameters(), *final.parameters()]
+    logits = final(backbone.train()(x))
+    assert not torch.allclose(logits[0], logits[1], rtol=1e-3, atol=0)  # it sees its input
+    nn.functional.cross_entropy(logits, torch.arange(3)).backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in parameters)
+    torch.optim.SGD(parameters, 0.01).step()
+    assert not torch.equal(final(backbone(x)), logits)
 
 
-def test_all_cnn_c_pools_6x6_before_the_last_layer():
-    network = build_network("all_cnn_c", (3, 32, 32), 10)
-    sizes = []
-    pool = next(m for m in network.modules() if isinstance(m, nn.AdaptiveAvgPool2d))
-    pool.register_forward_pre_hook(lambda _, inputs: sizes.append(tuple(inputs[0].shape)))
-    network.eval()(torch.zeros(1, 3, 32, 32))
-    assert sizes == [(1, 192, 6, 6)]
-
-
-@pytest.mark.parametrize(("classes", "millions"), [(10, 10.96), (100, 11.01)])
-def test_wrn_16_8_has_the_papers_parameters(classes, millions):
-    # Zagoruyko and Komodakis Table 4: 11.0M
-    assert parameters(build_network("wrn_16_8", (3, 32, 32), classes)) / 1e6 == pytest.approx(millions, abs=0.005)
-
-
-def test_wrn_16_8_is_he_initialized_and_decays_norms():
-    torch.manual_seed(0)
-    network = build_network("wrn_16_8", (3, 32, 32), 10)
-    wide = [m for m in network.modules() if isinstance(m, nn.Conv2d) and m.weight.shape[:2] == (512, 512)][0]
-    assert wide.weight.std().item() == pytest.approx((2 / (9 * 512)) ** 0.5, rel=0.01)
-    assert {name for name, entry in ARCHITECTURES.items() if entry.decay_norm} == {"wrn_16_8"}
-
-
-def test_mlp_is_readable_layer_by_layer():
-    layers = list(build_network("mlp", (1, 8, 8), 10))
-    assert [type(m) for m in layers] == [nn.Flatten, nn.Linear, nn.ReLU, nn.Linear, nn.ReLU, nn.Linear]
-    assert [(m.in_features, m.out_features) for m in layers[1::2]] == [(64, 128), (128, 64), (64, 10)]
-
-
-@pytest.mark.parametrize("name", ["small_cnn", "all_cnn_c", "wrn_16_8"])
+@pytest.mark.parametrize("name", [name for name, entry in ARCHITECTURES.items() if entry.input == "images"])
 def test_smallest_images_pass_and_smaller_ones_are_refused(name):
-    size = ARCHITECTURES[name].min_size
-    assert build_network(name, (2, size, size), 3).eval()(torch.zeros(2, 2, size, size)).shape == (2, 3)
-    with pytest.raises(InputError, match=f"network: {name} cannot take images of 40 x 4; allowed: at least {size} x"):
-        check_architecture(name, (3, 40, 4))
-    with pytest.raises(InputError, match=f"network: {name} needs images .*shape .64,.; allowed: mlp"):
+    size = ARCHITECTURES[name].min_size  # the test above trains at this size
+    check_architecture(name, (3, size, 40))
+    with pytest.raises(InputError, match=f"network: {name} cannot take images of 40 x 3; allowed: at least {size} x"):
+        build_network(name, (3, 40, 3), 10)
+    with pytest.raises(InputError, match=f"network: {name} needs images .*shape .64,.; allowed: mlp, linear, one_"):
         build_network(name, (64,), 10)
 
 
+def test_the_smallest_image_is_what_the_strides_bring_down_to_one_pixel():
+    for name, entry in ARCHITECTURES.items():
+        if entry.input == "images":
+            with torch.device("meta"):
+                network = build_network(name, (3, entry.min_size, entry.min_size), 5).eval()
+                pool = next(m for m in network.modules() if isinstance(m, nn.AdaptiveAvgPool2d))
+                sizes = []
+                pool.register_forward_pre_hook(lambda _, inputs, sizes=sizes: sizes.append(inputs[0].shape[2:]))
+                network(torch.zeros(1, 3, entry.min_size, entry.min_size))
+            assert sizes == [(1, 1)], name
+
+
+@pytest.mark.parametrize("name", ["mlp", "linear", "small_cnn", "resnet20", "shufflenet_v2_0.5", "wrn18_0.25", "cnn13"])
+def test_weights_follow_the_seed(name):
+    def weights(seed):
+        torch.manual_seed(seed)
+        return torch.cat([p.flatten() for p in build_network(name, shape_of(name), 10).parameters()])
+
+    first = weights(1)
+    assert torch.equal(first, weights(1)) and not torch.equal(first, weights(2))
+
+
+def test_fully_connected_networks_are_readable_layer_by_layer():
+    def sizes(name):
+        layers = list(build_network(name, (1, 8, 8), 10))
+        assert {type(m) for m in layers} <= {nn.Flatten, nn.Linear, nn.ReLU}
+        return [(m.in_features, m.out_features) for m in layers if isinstance(m, nn.Linear)]
+
+    assert sizes("mlp") == [(64, 128), (128, 64), (64, 10)]
+    assert sizes("linear") == [(64, 10)]  # Battash: one layer of I x C
+    assert sizes("one_hidden_layer") == [(64, 64), (64, 10)]  # I x I and I x C
+
+
 def test_unknown_network_lists_what_exists():
-    with pytest.raises(InputError, match="unknown network 'resnet'; allowed: mlp, small_cnn, all_cnn_c, wrn_16_8, or"):
+    with pytest.raises(InputError, match="unknown network 'resnet'; allowed: mlp, linear, .*, or FILE.py:FUNCTION"):
         build_network("resnet", (64,), 10)
+
+
+@pytest.mark.parametrize(
+    ("spec", "meant"),
+    [
+        ("resnet21", r"torchvision:NAME, timm:NAME, or FILE.py:FUNCTION; did you mean .*resnet20"),
+        ("wrn50_4", "did you mean .*wrn50_2"),
+        ("WRN-28-10", "did you mean wrn_28_10"),
+        ("torchvision:", "unknown network 'torchvision:'; allowed: mlp, .*torchvision:NAME"),
+        ("timm:hf-hub:somebody/something", "unknown network 'timm:hf-hub:somebody/something'"),
+    ],
+)
+def test_wrong_names_get_close_ones(spec, meant):
+    with pytest.raises(InputError, match=meant) as error:
+        check_architecture(spec)
+    assert "\n" not in str(error.value)
 
 
 def test_the_users_network():
@@ -117,14 +129,16 @@ def test_a_linear_model_is_a_network():
 
 
 def test_checking_leaves_modes_and_random_state_alone():
-    source = GOOD.replace("nn.Linear(7, k))", "nn.Dropout(), nn.BatchNorm1d(7).eval(), nn.Linear(7, k))")
+    layers = "nn.Dropout(), nn.BatchNorm1d(7), nn.BatchNorm1d(7).eval(), nn.Linear(7, k))"
+    source = GOOD.replace("nn.Linear(7, k))", layers)
     torch.manual_seed(0)
     network = build_network("n.py:build", (5,), 3, source)
     after = torch.rand(1)
     torch.manual_seed(0)
     nn.Linear(5, 7), nn.Linear(7, 3)
     assert torch.equal(after, torch.rand(1))
-    assert [m.training for m in network] == [True, True, False, True] and network.training
+    assert [m.training for m in network] == [True, True, True, False, True] and network.training
+    assert network[2].num_batches_tracked == 0 and network[2].running_var.eq(1).all()
     assert not network[-1]._forward_hooks
 
 
@@ -156,6 +170,7 @@ def build(shape, k):
         (module("return self.b(self.a(x[:, None]))[:, 0]"), r"features of shape \(2, 1, 7\)"),
         (module("return self.b(self.a(x)).softmax(1)"), "what it returns is not the output of its final layer"),
         (module("return self.a(x)[:, :3]"), "its final layer is used 0 times"),
+        (module("y = self.b(self.a(x)); return (y, y) if self.training else y"), "in training: what it returns is not"),
         (module("return self.b(x)"), r"a batch of shape \(2, 5\) does not pass: RuntimeError: .*\(line 9\)"),
     ],
 )

@@ -3,32 +3,51 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 
 import torch
 from torch import nn
 
 from losstune.spaces.errors import InputError
-from losstune.trainables.architectures import ARCHITECTURES, check_architecture
+from losstune.trainables.architectures import ARCHITECTURES, LIBRARIES, check_architecture
 from losstune.trainables.user_files import call, explain, load_function
+
+_checked: set[tuple] = set()  # what has passed its check in this process: every member builds its network anew
 
 
 def build_network(spec: str, input_shape: tuple[int, ...], num_classes: int, source: str | None = None) -> nn.Module:
     """A network from inputs (B, *input_shape) to logits (B, K), its initial weights from torch's global generator.
 
-    spec: a name in ARCHITECTURES, or "FILE.py:FUNCTION" with the file's text as source; the function is called as
-    FUNCTION(input_shape, num_classes). InputError when spec, input_shape and num_classes do not fit together.
+    spec: a name in ARCHITECTURES, a library's as in LIBRARIES, or "FILE.py:FUNCTION" with the file's text as source;
+    the function is called as FUNCTION(input_shape, num_classes). InputError when spec, input_shape and num_classes do
+    not fit together.
     """
     check_architecture(spec, input_shape)
+    shape, (library, _, name) = tuple(input_shape), spec.partition(":")
     if spec in ARCHITECTURES:
-        module_name, _, function_name = ARCHITECTURES[spec].builder.partition(":")
-        build = getattr(importlib.import_module(module_name), function_name)
-        return build(tuple(input_shape), num_classes)
+        architecture = ARCHITECTURES[spec]
+        return _function(architecture.builder)(shape, num_classes, **architecture.arguments)
+    if library in LIBRARIES:
+        network = _function(LIBRARIES[library].builder)(name, shape, num_classes)
+    else:
+        network = _users_network(spec, source, shape, num_classes)
+    if (spec, source, shape, num_classes) not in _checked:
+        check_network(network, shape, num_classes, f"network: {spec}", file=spec.rpartition(":")[0])
+        _checked.add((spec, source, shape, num_classes))
+    return network
+
+
+def _function(reference: str) -> Callable[..., nn.Module]:
+    module_name, _, function_name = reference.partition(":")
+    return getattr(importlib.import_module(module_name), function_name)
+
+
+def _users_network(spec: str, source: str | None, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
     if source is None:
         raise InputError(f"network: {spec}: the text of the file was not given; allowed: the file's text as source")
-    network = call(load_function(spec, source, "network"), spec, "network", tuple(input_shape), num_classes)
+    network = call(load_function(spec, source, "network"), spec, "network", input_shape, num_classes)
     if not isinstance(network, nn.Module):
         raise InputError(f"network: {spec} returned {type(network).__name__}; allowed: a torch.nn.Module")
-    check_network(network, input_shape, num_classes, f"network: {spec}", file=spec.rpartition(":")[0])
     return network
 
 
@@ -40,7 +59,7 @@ def split_final_layer(
     The final layer is the last nn.Linear with num_classes outputs, in order of registration; nn.Identity takes its
     place, in module itself. With input_shape a forward pass checks that it is the network's last operation and takes
     features (B, d). InputError when there is no such layer. (What build_network returns needs no check: its own
-    networks are tested, the user's were checked there.)
+    networks are tested, all others were checked there.)
     """
     if input_shape is not None:
         check_network(module, input_shape, num_classes, "network")
@@ -55,7 +74,8 @@ def split_final_layer(
 def check_network(
     module: nn.Module, input_shape: tuple[int, ...], num_classes: int, where: str, file: str = ""
 ) -> None:
-    """One forward pass of a zero batch of 2, in evaluation mode; InputError unless it ends in its final layer.
+    """Two forward passes of a zero batch of 2, as in evaluation and as in training; InputError unless both end in the
+    final layer. Modes, buffers and random state stay as they are.
 
     file: the user's file, so that an error can name its line.
     """
@@ -64,8 +84,12 @@ def check_network(
     hook = final.register_forward_hook(lambda _, inputs, output: seen.append((inputs[0], output)))
     was_training = {part: part.training for part in module.modules()}
     try:
-        with torch.no_grad():
-            logits = module.eval()(torch.zeros(2, *input_shape))
+        for training in (False, True):
+            seen.clear()
+            logits = _pass(module.train(training), input_shape)
+            _check_pass(seen, logits, num_classes, where if not training else f"{where} in training")
+    except InputError:
+        raise
     except Exception as error:
         raise InputError(f"{where}: a batch of shape {(2, *input_shape)} does not pass: {explain(error, file)}; "
                          f"allowed: a network from (B, {', '.join(map(str, input_shape))}) to (B, {num_classes})"
@@ -74,7 +98,12 @@ def check_network(
         hook.remove()
         for part, training in was_training.items():
             part.training = training
-    _check_pass(seen, logits, num_classes, where)
+
+
+def _pass(module: nn.Module, input_shape: tuple[int, ...]) -> object:
+    buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        return torch.func.functional_call(module, buffers, (torch.zeros(2, *input_shape),))
 
 
 def _final_layer(module: nn.Module, num_classes: int, where: str) -> tuple[str, nn.Linear]:
@@ -86,9 +115,7 @@ def _final_layer(module: nn.Module, num_classes: int, where: str) -> tuple[str, 
     return found[-1]
 
 
-def _check_pass(
-    seen: list[tuple[torch.Tensor, torch.Tensor]], logits: torch.Tensor, num_classes: int, where: str
-) -> None:
+def _check_pass(seen: list[tuple[torch.Tensor, torch.Tensor]], logits: object, num_classes: int, where: str) -> None:
     rule = f"allowed: its final layer must be an nn.Linear with {num_classes} outputs, used once, as the last operation"
     if len(seen) != 1:
         raise InputError(f"{where}: its final layer is used {len(seen)} times in a forward pass; {rule}")
