@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from pathlib import Path
 
 from losstune.search.plan import data_root
 from losstune.spaces import SPACES, InputError
 from losstune.trainables.architectures import ARCHITECTURES, check_architecture
-from losstune.trainables.datasets import DATASETS, load_dataset
-from losstune.trainables.trainer import Network
+from losstune.trainables.datasets import DATASETS, FORMATS, load_dataset
+from losstune.trainables.network import Network
 from losstune.trainables.user_files import read_text, split_reference
 
 _TEMPLATE = """\
@@ -46,16 +47,12 @@ confirm:
 
 
 def new_study(data: str, network: str | None) -> Path:
-    """Write NAME.yaml in the current directory for a data set: an .npz file, my_data.py:load, or a known name.
+    """Write NAME.yaml in the current directory for a data set: an .npz or .csv file, a folder of images or of .npy
+    files, my_data.py:load, or what a study's `data` may be.
 
     Raises InputError when the data cannot be used, the network does not fit or the file exists.
     """
-    spec = data
-    if data.endswith(".npz") and not data.startswith("npz:"):
-        spec = f"npz:{data}"
-    elif data not in DATASETS and not split_reference(data) and not data.startswith("npz:"):
-        raise InputError(f"{data}: not data that a study can be made for; "
-                         f"allowed: FILE.npz, FILE.py:FUNCTION, {', '.join(DATASETS)}")  # fmt: skip
+    spec = _spec(data)
     dataset = load_dataset(spec, data_root(), Path.cwd())
     images = len(dataset.input_shape) == 3
     network = network or ("small_cnn" if images and min(dataset.input_shape[1:]) >= 16 else "mlp")
@@ -82,10 +79,25 @@ def usable_losses(network: str, input_shape: tuple[int, ...], num_classes: int) 
             and (space.least_features is None or space.least_features(num_classes) <= in_features)]  # fmt: skip
 
 
+def _spec(data: str) -> str:
+    """What a study's `data` says for a file, a folder, or what is such a thing already."""
+    path = Path(data.partition("?")[0])
+    if data in DATASETS or data.partition(":")[0] in FORMATS or split_reference(data):
+        return data
+    if path.suffix in (".npz", ".csv"):
+        return f"{path.suffix[1:]}:{data}"
+    if path.is_dir():
+        return f"npy:{data}" if (path / "x_train.npy").is_file() else f"folder:{data}"
+    raise InputError(f"{data}: not data that a study can be made for; allowed: FILE.npz, FILE.csv, a folder with train "
+                     f"and test or val or with .npy files, FILE.py:FUNCTION, {', '.join(DATASETS)}")  # fmt: skip
+
+
 def _stem(spec: str) -> str:
-    name = spec.removeprefix("npz:")
-    reference = split_reference(name)
-    return Path(reference[0] if reference else name).stem
+    """A study's name for its data: of letters that a name may have."""
+    prefix, _, name = spec.partition(":")
+    reference = split_reference(spec)
+    path = Path(reference[0] if reference else name.partition("?")[0] if prefix in FORMATS else spec)
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", path.resolve().stem).strip("-._") or "study"
 
 
 def _wrapped(names: list[str]) -> str:

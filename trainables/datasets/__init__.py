@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import importlib
-import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 from losstune.spaces.errors import InputError
-from losstune.trainables.datasets.dataset import Dataset, Sizes, Source, Split
+from losstune.trainables.datasets.dataset import Dataset, Format, OnDisk, Sizes, Source, Split
+from losstune.trainables.datasets.places import LOCATORS, locate_files
 from losstune.trainables.user_files import read_text, resolve_file, split_reference
 
-__all__ = ["DATASETS", "Dataset", "Sizes", "Source", "Split", "load_dataset", "locate"]
+__all__ = ["DATASETS", "FORMATS", "Dataset", "Format", "OnDisk", "Sizes", "Source", "Split", "load_dataset", "locate"]
 
 _TORCHVISION = "losstune.trainables.datasets.torchvision_sets"
 
@@ -56,71 +57,55 @@ DATASETS: dict[str, Source] = {
     ),
 }
 
-_NPZ = "npz:"
-_ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+FORMATS: dict[str, Format] = {
+    "npz": Format("FILE", "your own arrays in one file: x_train, y_train, x_test, y_test; images or features",
+                  "losstune.trainables.datasets.arrays:from_npz"),
+    "npy": Format("FOLDER", "the same as x_train.npy ...; above 1 GiB they are mapped and read as they are used",
+                  "losstune.trainables.datasets.mapped:from_npy"),
+    "folder": Format("FOLDER", "images in train/CLASS/ and test/CLASS/ or val/CLASS/; FOLDER?size=N: stored N x N",
+                     "losstune.trainables.datasets.folder:from_folder"),
+    "csv": Format("FILE", "a table with a header; labels in the column label, class, target, y or the last",
+                  "losstune.trainables.datasets.csv_file:from_csv"),
+}  # fmt: skip
 
 
 def locate(spec: str, data_root: str | None, folder: Path) -> Path | None:
-    """Where the data are: the npz or Python file, the data root, or None for embedded data. Reads no data.
+    """Where the data are: the user's file or folder, the data root, or None for embedded data. Reads no data.
 
     InputError in milliseconds when spec names nothing, or its files are not there. folder: the study file's;
     relative paths start there, then at the current directory.
     """
     where = f"data: {spec}"
-    if spec.startswith(_NPZ):
-        return _locate_npz(spec.removeprefix(_NPZ), folder, where)
+    prefix, _, name = spec.partition(":")
+    if prefix in LOCATORS and name:
+        return LOCATORS[prefix](name, folder, where)
     reference = split_reference(spec)
     if reference:
         return resolve_file(reference[0], folder, where)
     if spec not in DATASETS:
-        raise InputError(f"data: unknown data set {spec!r}; allowed: {', '.join(DATASETS)}, npz:PATH, "
-                         f"or FILE.py:FUNCTION")  # fmt: skip
-    return _locate_files(DATASETS[spec], data_root, where) if DATASETS[spec].files else None
+        own = ", ".join(f"{prefix}:{format.names}" for prefix, format in FORMATS.items())
+        raise InputError(f"data: unknown data set {spec!r}; allowed: {', '.join(DATASETS)}, {own}, or "
+                         f"FILE.py:FUNCTION")  # fmt: skip
+    return locate_files(DATASETS[spec], data_root, where) if DATASETS[spec].files else None
 
 
 def load_dataset(spec: str, data_root: str | None, folder: Path, source: str | None = None) -> Dataset:
-    """The data set that spec names: one of DATASETS, npz:PATH or FILE.py:FUNCTION. InputError when it is no good.
+    """The data set that spec names: one of DATASETS, FORMATS or FILE.py:FUNCTION. InputError when it is no good.
 
     source: the text of the user's FILE.py; without it the file is read.
     """
-    # Only imported here: listing the table needs none of it.
-    from losstune.trainables.datasets.arrays import from_function, from_npz
-
     where = f"data: {spec}"
-    if split_reference(spec):
+    if spec.partition(":")[0] not in FORMATS and split_reference(spec):
+        from losstune.trainables.datasets.arrays import from_function  # only here: listing the table needs none of it
+
         file = split_reference(spec)[0]
         return from_function(spec, read_text(file, folder, where) if source is None else source, Path(folder) / file)
-    path = locate(spec, data_root, folder)
-    if spec.startswith(_NPZ):
-        return from_npz(spec, path)
-    module_name, _, function_name = DATASETS[spec].loader.partition(":")
-    return getattr(importlib.import_module(module_name), function_name)(path)
+    path, prefix = locate(spec, data_root, folder), spec.partition(":")[0]
+    if prefix in FORMATS:
+        return _function(FORMATS[prefix].loader)(spec, path)
+    return _function(DATASETS[spec].loader)(path)
 
 
-def _locate_npz(name: str, folder: Path, where: str) -> Path:
-    path = resolve_file(name, folder, where)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            found = [member.removesuffix(".npy") for member in archive.namelist()]
-    except (OSError, zipfile.BadZipFile):
-        raise InputError(f"{where}: {name} is not an npz file; allowed: what numpy.savez writes") from None
-    missing = [array for array in _ARRAYS if array not in found]
-    if missing:
-        raise InputError(f"{where}: there is no array {', '.join(missing)}; found: {', '.join(found) or 'none'}; "
-                         f"allowed: {', '.join(_ARRAYS)}")  # fmt: skip
-    return path
-
-
-def _locate_files(source: Source, data_root: str | None, where: str) -> Path:
-    if not data_root:
-        raise InputError(f"{where}: no data root is named; set LOSSTUNE_DATA (or --data-root) to the folder that "
-                         f"holds {', '.join(source.files)} (the layout of torchvision.datasets)")  # fmt: skip
-    root = Path(data_root).expanduser()
-    if source.legacy_files and all((root / file).is_file() for file in source.legacy_files):
-        return root
-    missing = [file for file in source.files if not (root / file).is_file()]
-    if missing:
-        raise InputError(f"{where}: the data root {data_root} lacks {', '.join(missing)}; set LOSSTUNE_DATA (or "
-                         f"--data-root) to a folder that holds them, in the layout of torchvision.datasets"
-                         )  # fmt: skip
-    return root
+def _function(loader: str) -> Callable[..., Dataset]:
+    module_name, _, name = loader.partition(":")
+    return getattr(importlib.import_module(module_name), name)

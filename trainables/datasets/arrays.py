@@ -51,8 +51,19 @@ def from_arrays(arrays: Mapping[str, Any], spec: str, found: list[str]) -> Datas
     if missing:
         raise InputError(f"{where}: there is no array {', '.join(missing)}; found: {', '.join(found) or 'none'}; "
                          f"allowed: {', '.join(ARRAYS)}")  # fmt: skip
-    x_train, x_test = (_numeric(arrays[name], f"{where}: {name}") for name in ("x_train", "x_test"))
-    y_train, y_test = (_flat(arrays[name], f"{where}: {name}") for name in ("y_train", "y_test"))
+    x_train, x_test = (np.asarray(arrays[name]) for name in ("x_train", "x_test"))
+    for x, name in ((x_train, "x_train"), (x_test, "x_test")):
+        check_numeric(x, f"{where}: {name}")
+        _check_finite(x, f"{where}: {name}")
+    y_train, y_test = (flat(arrays[name], f"{where}: {name}") for name in ("y_train", "y_test"))
+    check_pair(x_train, y_train, x_test, y_test, where)
+    x_train, x_test = _inputs(x_train, x_test, where)
+    labels_train, labels_test, class_names = encoded(y_train, y_test, where)
+    return Dataset(spec, Split(x_train, labels_train), Split(x_test, labels_test), len(class_names), class_names)
+
+
+def check_pair(x_train: np.ndarray, y_train: np.ndarray, x_test: np.ndarray, y_test: np.ndarray, where: str) -> None:
+    """Whether there is a label for each example, and examples of both splits have one shape."""
     for x, y, part in ((x_train, y_train, "train"), (x_test, y_test, "test")):
         if len(x) != len(y):
             raise InputError(f"{where}: x_{part} has {len(x)} examples, y_{part} has {len(y)}; allowed: as many labels "
@@ -60,26 +71,26 @@ def from_arrays(arrays: Mapping[str, Any], spec: str, found: list[str]) -> Datas
     if x_train.shape[1:] != x_test.shape[1:]:
         raise InputError(f"{where}: an example of x_train has shape {x_train.shape[1:]}, of x_test {x_test.shape[1:]}; "
                          f"allowed: the same shape")  # fmt: skip
-    x_train, x_test = _inputs(x_train, x_test, where)
-    labels_train, labels_test, class_names = _labels(y_train, y_test, where)
-    return Dataset(spec, Split(x_train, labels_train), Split(x_test, labels_test), len(class_names), class_names)
 
 
-def _numeric(array: Any, where: str) -> np.ndarray:
-    array = np.asarray(array)
+def check_numeric(array: np.ndarray, where: str) -> None:
+    """Whether an array holds numbers, in a shape of feature vectors or images, and at least one example."""
     if array.dtype.kind not in "buif":
         raise InputError(f"{where}: holds {array.dtype}; allowed: numbers")
     if array.ndim not in (2, 3, 4):
         raise InputError(f"{where}: has shape {array.shape}; allowed: (N, D), (N, H, W), (N, H, W, C) or (N, C, H, W)")
     if array.size == 0:
         raise InputError(f"{where}: is empty (shape {array.shape}); allowed: at least one example")
+
+
+def _check_finite(array: np.ndarray, where: str) -> None:
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         bad = int(np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(1))[0])
         raise InputError(f"{where}: holds NaN or infinity (first in example {bad}); allowed: finite numbers")
-    return array
 
 
-def _flat(array: Any, where: str) -> np.ndarray:
+def flat(array: Any, where: str) -> np.ndarray:
+    """Labels (N,) from (N,) or (N, 1): whole numbers or names."""
     array = np.asarray(array)
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
@@ -105,7 +116,8 @@ def _inputs(x_train: np.ndarray, x_test: np.ndarray, where: str) -> tuple[np.nda
     return vectors[0], vectors[1]
 
 
-def _labels(y_train: np.ndarray, y_test: np.ndarray, where: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+def encoded(y_train: np.ndarray, y_test: np.ndarray, where: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Both splits' labels as int64 classes 0..K-1, and the names of the classes."""
     named = [y.dtype.kind in "UST" for y in (y_train, y_test)]
     if named[0] != named[1]:
         raise InputError(f"{where}: y_train holds {y_train.dtype}, y_test {y_test.dtype}; allowed: both whole numbers, "
@@ -119,8 +131,8 @@ def _labels(y_train: np.ndarray, y_test: np.ndarray, where: str) -> tuple[np.nda
     if len(unknown):
         raise InputError(f"{where}: y_test: label {_text(unknown[0])} does not occur in y_train; allowed: "
                          f"{_listing(classes, named[0])}")  # fmt: skip
-    encoded = [np.searchsorted(classes, y).astype(np.int64) for y in (y_train, y_test)]
-    return encoded[0], encoded[1], tuple(map(_text, classes))
+    train, test = (np.searchsorted(classes, y).astype(np.int64) for y in (y_train, y_test))
+    return train, test, tuple(map(_text, classes))
 
 
 def _check_whole_numbers(classes: np.ndarray, where: str) -> None:

@@ -18,12 +18,13 @@ def as_images(x_train: np.ndarray, x_test: np.ndarray, where: str) -> tuple[np.n
     from 0 to 1 are multiplied by 255 and rounded; other fractions up to 255, where the largest is at least 128, are
     rounded. Rounding loses at most half of one grey level in 255.
     """
-    pair = [_channels_first(x, f"{where}: {name}") for x, name in ((x_train, "x_train"), (x_test, "x_test"))]
+    pair = [channels_first(x, f"{where}: {name}") for x, name in ((x_train, "x_train"), (x_test, "x_test"))]
     scale = _scale(pair, where)
-    return _uint8(pair[0], scale), _uint8(pair[1], scale)
+    return as_uint8(pair[0], scale), as_uint8(pair[1], scale)
 
 
-def _channels_first(x: np.ndarray, where: str) -> np.ndarray:
+def channels_first(x: np.ndarray, where: str) -> np.ndarray:
+    """A view (N, C, H, W) of images in any layout that as_images takes; only the shape is looked at."""
     if x.ndim == 3:
         return x[:, None]
     _, second, third, last = x.shape
@@ -55,7 +56,8 @@ def _scale(pair: list[np.ndarray], where: str) -> float:
     return 1.0
 
 
-def _uint8(x: np.ndarray, scale: float) -> np.ndarray:
+def as_uint8(x: np.ndarray, scale: float = 1.0) -> np.ndarray:
+    """Images as contiguous uint8; fractions are multiplied by scale and rounded."""
     if x.dtype.kind == "f":
         x = np.rint(x * scale)
     return np.ascontiguousarray(x, dtype=np.uint8)
