@@ -47,14 +47,15 @@ def _hyperparameters(console: Console, declared: Mapping[str, Hyperparameter]) -
 
 def datasets(console: Console) -> None:
     """Every data set, and the forms of one's own."""
-    from losstune.trainables.datasets import DATASETS
+    from losstune.trainables.datasets import DATASETS, FORMATS
 
     table = _table("data", "what", "size", "source")
     for name, source in DATASETS.items():
         sizes = source.sizes
         size = f"{sizes.n_train:,} + {sizes.n_test:,}, {sizes.num_classes} classes" if sizes else ""
         table.add_row(f"[bold]{name}[/]", source.summary, size, f"{source.source}; {source.licence}", end_section=True)
-    table.add_row("[bold]npz:PATH[/]", "your own arrays: x_train, y_train, x_test, y_test", "", "images or features")
+    for prefix, form in FORMATS.items():
+        table.add_row(f"[bold]{prefix}:{form.names}[/]", form.summary)
     table.add_row("[bold]my_data.py:load[/]", "your own function that returns those arrays", "", "shipped to workers")
     console.print(table)
     console.print("Those that are not embedded lie under the folder that LOSSTUNE_DATA names.", style="dim")
@@ -62,11 +63,14 @@ def datasets(console: Console) -> None:
 
 def architectures(console: Console) -> None:
     """Every network, and the form of one's own."""
-    from losstune.trainables.architectures import ARCHITECTURES
+    from losstune.trainables.architectures import ARCHITECTURES, LIBRARIES
 
     table = _table("network", "what", "inputs", "source")
     for name, architecture in ARCHITECTURES.items():
-        table.add_row(f"[bold]{name}[/]", architecture.summary, architecture.input, architecture.source)
+        inputs = architecture.input if architecture.min_size == 1 else f"images from {architecture.min_size}"
+        table.add_row(f"[bold]{name}[/]", architecture.summary, inputs, architecture.source)
+    for name, library in LIBRARIES.items():
+        table.add_row(f"[bold]{name}:NAME[/]", library.summary, "images", library.source)
     table.add_row("[bold]my_net.py:build[/]", "your own build(input_shape, num_classes) -> nn.Module; its final "
                   "layer is an nn.Linear", "any", "shipped to workers")  # fmt: skip
     console.print(table)

@@ -58,7 +58,9 @@ def run(
 
 @app.command()
 def new(
-    data: Annotated[str, typer.Argument(metavar="DATA", help="FILE.npz, FILE.py:FUNCTION or a known data set.")],
+    data: Annotated[
+        str, typer.Argument(metavar="DATA", help="FILE.npz, FILE.csv, a folder, FILE.py:FUNCTION or a known set.")
+    ],
     network: Annotated[str | None, typer.Option(help="A network's name, or FILE.py:FUNCTION.")] = None,
     data_root: DataRoot = None,
 ) -> None:

@@ -12,11 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from losstune.search.recipe_part import RecipePart, identity_of
 from losstune.search.study import Study
 from losstune.spaces import SPACES, InputError, members_of, plugin_source, space_of
 from losstune.trainables.architectures import ARCHITECTURES, check_architecture
+from losstune.trainables.augmentation import check, output_shape
 from losstune.trainables.datasets import DATASETS, Split, load_dataset, locate
 from losstune.trainables.datasets import Sizes as KnownSizes
+from losstune.trainables.datasets.degrading import degraded, number_of
 from losstune.trainables.datasets.splitting import hold_out
 from losstune.trainables.metrics import METRICS, Metric, constant_score, resolve_metric
 
@@ -37,6 +40,11 @@ class Plan:
     @property
     def input_shape(self) -> tuple[int, ...]:
         return tuple(self.train.x.shape[1:])
+
+    @property
+    def network_shape(self) -> tuple[int, ...]:
+        """The shape of what the network sees of an input: augmentation may crop or resize."""
+        return output_shape(self.study.recipe.augmentation, self.input_shape)
 
 
 @dataclass(frozen=True)
@@ -73,7 +81,12 @@ def make_plan(study: Study) -> Plan:
 
 def _make_plan(study: Study) -> Plan:
     dataset = load_dataset(study.data, data_root(), study.folder, study.sources.get("data"))
-    train, validation = hold_out(dataset.train, study.split.validation, study.split.seed)
+    recipe, seed = study.recipe, study.split.seed
+    operations = check(recipe.augmentation)
+    if not (operations and operations[0][0] == "random_resized_crop"):  # which is cut from the files themselves
+        dataset = dataset.in_memory()
+    given = degraded(dataset.train, recipe.train_examples, recipe.label_noise, dataset.num_classes, seed)
+    train, validation = hold_out(given, study.split.validation, seed)
     metric = resolve_metric(study.metric, study.folder, study.sources.get("metric"), dataset.num_classes)
     plan = Plan(study, train, validation, dataset.test, dataset.num_classes, dataset.class_names, dataset.digest(),
                 metric)  # fmt: skip
@@ -102,8 +115,10 @@ def quick_sizes(study: Study) -> Sizes:
 
 def _known_sizes(study: Study, known: KnownSizes) -> Sizes:
     locate(study.data, data_root(), study.folder)
-    n_validation = math.ceil(known.n_train * study.split.validation)
-    sizes = Sizes(known.n_train - n_validation, n_validation, known.n_test, known.num_classes, known.input_shape)
+    examples, n_train = study.recipe.train_examples, known.n_train
+    n_train = n_train if examples is None else number_of(examples, n_train, known.num_classes)
+    n_validation = math.ceil(n_train * study.split.validation - 1e-9)
+    sizes = Sizes(n_train - n_validation, n_validation, known.n_test, known.num_classes, known.input_shape)
     check_sizes(study, sizes)
     check_network(study, sizes)
     return sizes
@@ -118,22 +133,20 @@ def check_sizes(study: Study, sizes: Sizes) -> None:
     if not isinstance(weights, str) and len(weights) != sizes.num_classes:
         raise InputError(f"recipe.class_weights: {len(weights)} weights for {sizes.num_classes} "
                          f"classes; allowed: one per class")  # fmt: skip
-    if study.recipe.augmentation != "none" and len(sizes.input_shape) != 3:
-        raise InputError(f"recipe.augmentation: {study.recipe.augmentation} is for images; "
-                         f"allowed: none")  # fmt: skip
 
 
 def check_network(study: Study, sizes: Sizes) -> None:
-    """Whether the network takes the inputs; the user's own is built once, so that its errors come before any start."""
-    check_architecture(study.network, sizes.input_shape)
+    """Whether the network takes the inputs; the user's own or a library's is built, for its errors to come here."""
+    shape = output_shape(study.recipe.augmentation, sizes.input_shape)
+    check_architecture(study.network, shape)
     own = [loss for loss in study.spaces if loss not in SPACES]  # combinations, and other packages'
     wide = [loss for loss in study.spaces if space_of(loss).least_features]
-    if "network" in study.sources or own or wide:
+    if study.network not in ARCHITECTURES or own or wide:
         from losstune.trainables.losses.combine import check_fits, loss_of  # torch, which others need not
-        from losstune.trainables.trainer import Network
+        from losstune.trainables.network import Network
 
         source = study.sources.get("network")
-        _, in_features = Network(study.network, sizes.input_shape, sizes.num_classes, source=source).build()
+        _, in_features = Network(study.network, shape, sizes.num_classes, source=source).build()
         for loss in own:
             loss_of(loss)
         for loss in wide:
@@ -180,8 +193,7 @@ def check_metric_defined(study: Study) -> None:
 def identity(plan: Plan) -> dict[str, Any]:
     """What must not change within a study, as text by field: evidence of two such studies cannot be mixed."""
     study = plan.study
-    recipe = study.recipe.model_dump(mode="json", exclude={"learning_rate", "weight_decay", "tune"})
-    recipe["precision"] = precision(study)
+    recipe = {**identity_of(study.recipe), "precision": precision(study)}
     return {
         "data": study.data, "data digest": plan.digest, "network": study.network, "metric": study.metric,
         "split": study.split.model_dump(mode="json"), "recipe": recipe, "search.method": study.search.method,
@@ -196,6 +208,9 @@ def identity(plan: Plan) -> dict[str, Any]:
 
 def differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
     """Each field that differs, "recipe.epochs: was 27, now 9"; losses that are only in one do not count."""
+    if not prefix and "recipe" in before:
+        # A recipe recorded before a field existed was trained as the field's default says.
+        before = {**before, "recipe": {**identity_of(RecipePart()), **before["recipe"]}}
     found = []
     for key in before:
         old, new, name = before[key], now.get(key), f"{prefix}{key}"
@@ -227,6 +242,7 @@ def precision(study: Study) -> str:
 
 
 def decay_norm(study: Study) -> bool:
+    """Whether weight decay acts on norms and biases; auto is what the network's source does."""
+    if study.recipe.decay_norm != "auto":
+        return study.recipe.decay_norm
     return study.network in ARCHITECTURES and ARCHITECTURES[study.network].decay_norm
-
-

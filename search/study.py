@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import Field, ValidationError
 
 from losstune.search import yaml_file
+from losstune.search.fields import Number, Part, Positive, Whole
 from losstune.search.grids import check_grids
 from losstune.search.ranges import LossSpace, resolve
+from losstune.search.recipe_part import RecipePart, check_recipe
 from losstune.spaces import InputError
 from losstune.trainables.architectures import check_architecture
 from losstune.trainables.metrics import METRICS
@@ -17,53 +19,21 @@ from losstune.trainables.metrics import source_of as metric_source
 from losstune.trainables.user_files import read_text, split_reference
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
-
-
-def _whole(value: Any) -> Any:
-    # pydantic would take true and "3" for numbers, which in a study are slips.
-    if isinstance(value, bool | str):
-        raise ValueError(f"{value!r} is not a number")
-    return value
-
-
-Whole = Annotated[PositiveInt, BeforeValidator(_whole)]
-Positive = Annotated[PositiveFloat, BeforeValidator(_whole), Field(allow_inf_nan=False)]
-
-
-class SplitPart(_Part):
+class SplitPart(Part):
     """How validation is held out of training, stratified."""
 
-    validation: Annotated[float, BeforeValidator(_whole), Field(gt=0, lt=1)] = 0.15
-    seed: Annotated[int, BeforeValidator(_whole), Field(ge=0)] = 0
+    validation: Annotated[float, Number, Field(gt=0, lt=1)] = 0.15
+    seed: Annotated[int, Number, Field(ge=0)] = 0
 
 
-class RecipePart(_Part):
-    """How to train, apart from the loss."""
-
-    epochs: Whole = 27
-    batch_size: Whole = 64
-    optimizer: Literal["sgd_nesterov"] = "sgd_nesterov"
-    momentum: Annotated[float, BeforeValidator(_whole), Field(ge=0, lt=1)] = 0.9
-    schedule: Literal["cosine"] = "cosine"
-    tune: tuple[Literal["learning_rate", "weight_decay"], ...] = ("learning_rate", "weight_decay")
-    learning_rate: Any = None
-    weight_decay: Any = None
-    augmentation: Literal["none", "crop", "crop_flip"] = "none"
-    class_weights: Literal["none", "balanced"] | tuple[Positive, ...] = "none"
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    init: Literal["random"] = "random"
-
-
-class HalvingPart(_Part):
+class HalvingPart(Part):
     """Asynchronous successive halving: the first rung in epochs, and the share 1/factor that goes on."""
 
     first: Whole = 3
-    factor: Annotated[int, BeforeValidator(_whole), Field(ge=2)] = 3
+    factor: Annotated[int, Number, Field(ge=2)] = 3
 
 
-class SearchPart(_Part):
+class SearchPart(Part):
     """How each loss's configurations are found, and how many at most."""
 
     method: Literal["tpe", "random", "grid", "coarse_to_fine"] = "tpe"
@@ -72,27 +42,33 @@ class SearchPart(_Part):
     halving: HalvingPart | None = HalvingPart()
 
 
-class ConfirmPart(_Part):
+class ConfirmPart(Part):
     seeds: Whole = 10
     train_on: Literal["train", "all"] = "train"
-    alpha: Annotated[float, BeforeValidator(_whole), Field(gt=0, lt=1)] = 0.05
+    alpha: Annotated[float, Number, Field(gt=0, lt=1)] = 0.05
     rope: Positive | None = None
 
 
-class StopPart(_Part):
+class StopPart(Part):
     hours: Positive | None = None
 
 
-class ResourcesPart(_Part):
-    """What one lane takes, and how many lanes and members at most."""
+class ResourcesPart(Part):
+    """What one lane takes, how many lanes and members at most, and how networks are computed.
+
+    backend: auto measures once which is fastest, and keeps it; another fixes it. compile: by torch.compile, which takes
+    a minute at first and pays for large networks on a GPU.
+    """
 
     cpus: Positive = 1
-    gpus: Annotated[float, BeforeValidator(_whole), Field(ge=0)] = 0
+    gpus: Annotated[float, Number, Field(ge=0)] = 0
     max_lanes: Whole | None = None
     members: Whole | None = None
+    backend: Literal["auto", "batched", "grouped", "vmap", "sequential"] = "auto"
+    compile: bool = False
 
 
-class Study(_Part):
+class Study(Part):
     """One experiment. path and sources are not fields of the file: where it lies, and the user's code it names."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}$")]
@@ -200,6 +176,7 @@ def make_study(fields: dict[str, Any], where: str, folder: Path) -> Study:
     study._fields.update(fields)
     _check(study, where)
     try:
+        check_recipe(study.recipe, study.losses)
         check_architecture(study.network)
         study._sources.update(_own_files(study))
     except InputError as error:

@@ -1,44 +1,39 @@
-"""How to train, apart from the loss: optimizer, schedule, class weights, precision."""
+"""How to train, apart from the loss: optimizer, schedule, averaging, class weights, precision."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
-from losstune.trainables.rows import Rows
+from losstune.trainables.augmentation import Operations
+from losstune.trainables.schedules import Schedule
 
 
 @dataclass(frozen=True)
 class Recipe:
     """epochs is the full length, by which schedule and progress are measured, however early a trial ends.
 
+    optimizer: "sgd_nesterov", "sgd" or "adamw"; momentum is SGD's, betas and eps are AdamW's.
+    weight_decay_as: what a trial's weight_decay is: "product", lambda~ = eta lambda, eta the peak learning rate
+    (Kornblith, Table A.2), or "coefficient", lambda itself.
+    clip_norm: the largest norm of a member's gradient over all of its parameters (Zhou 4: 2); None: any.
+    average: the decay per step of the exponential moving average of the weights (Kornblith A.1: 0.9999), or None.
+    mixup: alpha of the Beta distribution that mixes inputs are drawn with (Kornblith, Table C.2: 0.1 to 0.4), or None.
     class_weights: one per class, or None; the loss of an example is multiplied by its class's weight.
     precision: "float32" or "bfloat16" (network in bfloat16, masters, final layer and loss in float32).
+    augmentation: what augmentation.resolve takes; () is none.
     """
 
     epochs: int = 27
     batch_size: int = 64
+    optimizer: str = "sgd_nesterov"
     momentum: float = 0.9
-    augmentation: str = "none"
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    schedule: Schedule = Schedule()
+    weight_decay_as: str = "product"
+    clip_norm: float | None = None
+    average: float | None = None
+    mixup: float | None = None
     class_weights: tuple[float, ...] | None = None
     precision: str = "float32"
-
-
-def cosine(learning_rate: float, progress: float) -> float:
-    """Cosine decay without restarts (Kornblith A.1): eta/2 (1 + cos(pi progress))."""
-    return learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
-
-
-@torch.no_grad()
-def nesterov_step(rows: Rows, learning_rate: Tensor, momentum: float, index: int = 0) -> None:
-    """One step of SGD with Nesterov momentum, as torch.optim.SGD takes it; learning_rate (n, 1), a row each.
-
-    index: which pass of the step it is; each has a momentum of its own.
-    """
-    rows.gradient.addcmul_(rows.parameter, rows.decay)
-    rows.momentum[index].mul_(momentum).add_(rows.gradient)
-    rows.gradient.add_(rows.momentum[index], alpha=momentum)
-    rows.parameter.addcmul_(rows.gradient, -learning_rate)
+    augmentation: str | Operations = ()
