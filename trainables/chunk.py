@@ -1,171 +1,217 @@
-"""Members that are computed together: their rows, grouped by loss, and one step of their training."""
+"""Members that are computed together: their rows, bound to a backend, and one step of their training."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from itertools import groupby
-from typing import Any
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from losstune.trainables.backends import Backend, leaf
-from losstune.trainables.losses.combine import loss_of
-from losstune.trainables.losses.loss import Loss
-from losstune.trainables.recipe import Recipe, nesterov_step
-from losstune.trainables.rows import HEAD, Layout, Named, Rows, stacked
-from losstune.trainables.trial import Trial, is_number
+from losstune.trainables.backends import Backend
+from losstune.trainables.heads import Heads, Targets, in_order
+from losstune.trainables.optimizers import OPTIMIZERS, clip
+from losstune.trainables.recipe import Recipe
+from losstune.trainables.rows import Layout, Named, Rows, stacked
+from losstune.trainables.trial import Trial
 
 
 @dataclass
 class Member:
-    """One seed of a trial: its row of parameters (P,), a momentum for each pass of a step (passes, P), its buffers, and
-    how far it has come."""
+    """One seed of a trial, and how far it has come.
+
+    parameter: its row (P,). state: what the optimizer keeps for each pass of a step, (passes, slots, P). average: the
+    moving average of its row, if there is one. buffers: its networks' running statistics; average_buffers: theirs.
+    """
 
     trial: Trial
     seed: int
     epoch: int
     parameter: Tensor
-    momentum: Tensor
+    state: Tensor
+    average: Tensor | None = None
     buffers: Named = field(default_factory=dict)
+    average_buffers: Named = field(default_factory=dict)
+
+    @property
+    def stream(self) -> tuple[str, int, int]:
+        """What its order and augmentation derive from: members that agree in it see the same batches."""
+        return self.trial.phase, self.seed, self.epoch
+
+    def to(self, device: torch.device) -> Member:
+        """The same member on a device."""
+        average = None if self.average is None else self.average.to(device)
+        buffers, averages = ({name: value.to(device) for name, value in named.items()}
+                             for named in (self.buffers, self.average_buffers))  # fmt: skip
+        return replace(self, parameter=self.parameter.to(device), state=self.state.to(device), average=average,
+                       buffers=buffers, average_buffers=averages)  # fmt: skip
+
+    def copy(self) -> Member:
+        """The same member, with tensors of its own."""
+        average = None if self.average is None else self.average.clone()
+        buffers, averages = ({name: value.clone() for name, value in named.items()}
+                             for named in (self.buffers, self.average_buffers))  # fmt: skip
+        return replace(self, parameter=self.parameter.clone(), state=self.state.clone(), average=average,
+                       buffers=buffers, average_buffers=averages)  # fmt: skip
 
 
 @dataclass
-class _Group:
-    """Members that share a call of their loss. parameters: the final layer's, by name, each (n, *shape)."""
+class StepInputs:
+    """What one step of a chunk takes.
 
-    loss: Loss
-    members: slice
-    hyperparameters: dict[str, Any]
-    parameters: Named
+    x (n, B, *shape) normalized; targets with their shares; progress, rate (n, 1); factors: of optimizer and average,
+    each (n, 1); draws: of dropout, one per member, or None. All on the chunk's device.
+    """
 
-    @property
-    def size(self) -> int:
-        return self.members.stop - self.members.start
+    x: Tensor
+    targets: Targets
+    progress: Tensor
+    rate: Tensor
+    factors: list[Tensor]
+    draws: list[Tensor | None]
+
+    def tensors(self) -> list[Tensor]:
+        """All that there are, in an order that depends on the chunk alone."""
+        mixed = [value for pair in self.targets for value in pair]
+        values = [self.x, *mixed, self.progress, self.rate, *self.factors, *self.draws]
+        return [value for value in values if value is not None]
+
+    def copy(self) -> StepInputs:
+        def own(value: Tensor | None) -> Tensor | None:
+            return None if value is None else value.clone()
+
+        targets = [(own(t), own(share)) for t, share in self.targets]
+        return StepInputs(own(self.x), targets, own(self.progress), own(self.rate), [*map(own, self.factors)],
+                          [*map(own, self.draws)])  # fmt: skip
 
 
 class Chunk:
-    """Members sorted by group, bound to a backend. Rows follow the members' order.
+    """Members in the order of their losses, bound to a backend. All take the same number of passes per step.
 
-    All members take the same number of passes per step. layout_of: the layout of a loss's rows.
+    layout_of: the layout of a loss's rows. in_features: of the final layers.
     """
 
     def __init__(
         self, members: list[Member], backend: Backend, layout_of: Callable[[str], Layout], recipe: Recipe,
-        device: torch.device,
+        in_features: int, device: torch.device,
     ):  # fmt: skip
-        self.members = sorted(members, key=lambda m: m.trial.group())
+        self.members = sorted(members, key=lambda m: in_order(m.trial))
         self.backend, self.layout_of, self.recipe, self.device = backend, layout_of, recipe, device
-        self.rows = Rows(
-            stacked([m.parameter for m in self.members]),
-            stacked([m.momentum for m in self.members]).transpose(0, 1).contiguous(),
-            stacked([self._decay(m.trial) for m in self.members]).to(device),
-        )
-        for row, member in enumerate(self.members):
-            width = layout_of(member.trial.loss).width
-            member.parameter = self.rows.parameter[row, :width]
-            member.momentum = self.rows.momentum[:, row, :width]
+        self.optimizer = OPTIMIZERS[recipe.optimizer]
+        self.rows = self._rows()
         backend.bind(self.rows)
-        self.groups = self._groups()
-        self.passes = self.groups[0].loss.passes
+        self._load_buffers()
+        self.heads = Heads([m.trial for m in self.members], self.rows, layout_of, device)
+        self.in_features = in_features
+        weights = recipe.class_weights
+        self.class_weights = None if weights is None else torch.tensor(weights, device=device)
+        self.take = self.step  # or what takes it faster
+        self.own_widths = [(group.members, layout_of(self.members[group.members.start].trial.loss).width)
+                           for group in self.heads.groups]  # fmt: skip
+
+    def _rows(self) -> Rows:
+        """The members' rows stacked; from now on theirs are views of them."""
+        state = stacked([m.state for m in self.members])  # (n, passes, slots, P)
+        averages = [m.average for m in self.members if m.average is not None]
+        rows = Rows(
+            stacked([m.parameter for m in self.members]), state.permute(1, 2, 0, 3).contiguous(),
+            stacked([self._decay(m.trial) for m in self.members]).to(self.device),
+            stacked(averages) if averages else None,
+        )  # fmt: skip
+        for index, member in enumerate(self.members):
+            width = self.layout_of(member.trial.loss).width
+            member.parameter = rows.parameter[index, :width]
+            member.state = rows.state[:, :, index, :width]
+            if averages:
+                member.average = rows.average[index, :width]
+        return rows
 
     def _decay(self, trial: Trial) -> Tensor:
-        return trial.weight_decay / trial.learning_rate * self.layout_of(trial.loss).decay_mask()
+        by = trial.learning_rate if self.recipe.weight_decay_as == "product" else 1.0
+        return trial.weight_decay / by * self.layout_of(trial.loss).decay_mask()
 
-    def _groups(self) -> list[_Group]:
-        groups, start = [], 0
-        for _, same in groupby(self.members, key=lambda m: m.trial.group()):
-            trials = [member.trial for member in same]
-            members = slice(start, start + len(trials))
-            loss = loss_of(trials[0].loss)
-            groups.append(_Group(loss, members, self._columns(trials), self._head(loss, trials[0].loss, members)))
-            start += len(trials)
-        return groups
+    @torch.no_grad()
+    def _load_buffers(self) -> None:
+        for member, live in zip(self.members, self.backend.buffers(), strict=True):
+            for name, buffer in live.items():
+                buffer.copy_(member.buffers[name])
+            member.buffers = live
+        self.statistics = [value for m in self.members for value in m.buffers.values()]
 
-    def _head(self, loss: Loss, name: str, members: slice) -> Named:
-        """What the optimizer moves as leaves of autograd, state as it lies in the rows."""
-        layout = self.layout_of(name)
-        return {
-            key: leaf(layout, self.rows, HEAD + key, members) if parameter.learned
-            else layout.view(self.rows.parameter[members], HEAD + key)
-            for key, parameter in loss.parameters.items()
-        }  # fmt: skip
+    def detach(self) -> None:
+        """Give the members copies of what the backend keeps for them, so that it may be used for others."""
+        for member in self.members:
+            member.buffers = {name: value.clone() for name, value in member.buffers.items()}
 
-    def _columns(self, trials: list[Trial]) -> dict[str, Any]:
-        """Numbers as a tensor (n, 1), a row each; everything else as the one value that the group shares."""
-        first = trials[0].hyperparameters
-        return {
-            name: torch.tensor([float(t.hyperparameters[name]) for t in trials], device=self.device).unsqueeze(1)
-            if is_number(value) else value
-            for name, value in first.items()
-        }  # fmt: skip
+    @torch.no_grad()
+    def step(self, inputs: StepInputs, can_fail: bool = True) -> Tensor:
+        """One step of every member; their mean losses (n,).
 
-    def step(
-        self, x: Tensor, targets: Tensor, progress: Tensor, learning_rate: Tensor, noise: list[torch.Generator]
-    ) -> Tensor:
-        """One step on normalized inputs (n, B, *shape); progress and learning rate (n, 1). The mean losses (n,)."""
-        first = None
-        for index in range(self.passes):
-            self.rows.gradient.zero_()
-            parts = self._features(x, training=True)
-            means = self._mean_losses(parts, targets, progress, noise, second=index > 0)
-            # A mean over members would divide every learning rate by their number.
-            means.sum().backward()
+        Where memory runs out in forward or backward, parameters and statistics are as before, if it can_fail.
+        """
+        first, targets = None, self._weighted(inputs.targets)
+        for index in range(self.heads.passes):
+            features, means = self._gradients(inputs, targets, index > 0, can_fail)
             if index == 0:
-                self._move_state(parts, targets)
-            nesterov_step(self.rows, learning_rate, self.recipe.momentum, index)
-            self._constrain()
-            first = means.detach() if first is None else first
+                self.heads.move_state(features, inputs.targets[0][0])
+            if self.recipe.clip_norm is not None:
+                clip(self.rows.gradient, self.own_widths, self.recipe.clip_norm)
+            factors = inputs.factors if self.rows.average is None else inputs.factors[:-1]
+            self.optimizer.step(self.rows, self.rows.state[index], inputs.rate, factors, self.recipe)
+            self.heads.constrain()
+            first = means if first is None else first
+        if self.rows.average is not None:
+            self._follow(inputs.factors[-1])
         return first
 
-    def _mean_losses(
-        self, parts: tuple[Tensor, ...], targets: Tensor, progress: Tensor, noise: list[torch.Generator], second: bool
-    ) -> Tensor:
-        """Each member's loss, the mean over its examples (n,). parts: the features of each group."""
-        weights, losses = self._example_weights(targets), []
-        for group, part in zip(self.groups, parts, strict=True):
-            m = group.members
-            uniform = self._uniform(part, noise[m]) if group.loss.dropout else None
-            value = group.loss(
-                part, group.parameters, targets[m], progress[m], group.hyperparameters, uniform, second
-            )  # (n, B)
-            losses.append((value if weights is None else value * weights[m]).mean(1))
-        return torch.cat(losses)
+    def _gradients(self, inputs: StepInputs, targets: Targets, second: bool, can_fail: bool) -> tuple[Tensor, Tensor]:
+        """Features (n, B, d) and mean losses (n,); the gradients are in the rows."""
+        before = [value.clone() for value in self.statistics] if can_fail else []
+        try:
+            features = self.backend.forward(inputs.x)
+            means, gradient = self.heads.gradients(features, targets, inputs.progress, inputs.draws, second)
+            self.backend.backward(gradient)
+        except (RuntimeError, MemoryError):
+            for value, old in zip(self.statistics, before, strict=False):
+                value.copy_(old)
+            raise
+        return features, means
 
-    @torch.no_grad()
-    def _move_state(self, parts: tuple[Tensor, ...], targets: Tensor) -> None:
-        for group, part in zip(self.groups, parts, strict=True):
-            moved = group.loss.moved(group.parameters, part, targets[group.members], group.hyperparameters)
-            for key, value in moved.items():
-                group.parameters[key].copy_(value)
+    def _follow(self, share: Tensor) -> None:
+        self.rows.average.lerp_(self.rows.parameter, share)
+        for member, own in zip(self.members, share, strict=True):
+            for name, value in member.buffers.items():
+                kept = member.average_buffers[name]
+                kept.lerp_(value, own.squeeze()) if value.is_floating_point() else kept.copy_(value)
 
-    @torch.no_grad()
-    def _constrain(self) -> None:
-        for group in self.groups:
-            for key, value in group.loss.constrained(group.parameters).items():
-                group.parameters[key].copy_(value)
-
-    def _features(self, x: Tensor, training: bool) -> tuple[Tensor, ...]:
-        """Penultimate features in float32, a tensor (n, B, d) per group."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
-            features = self.backend.features(x, training)
-        return features.float().split([group.size for group in self.groups])
-
-    def _example_weights(self, targets: Tensor) -> Tensor | None:
-        if self.recipe.class_weights is None:
-            return None
-        return torch.tensor(self.recipe.class_weights, device=self.device)[targets]
-
-    def _uniform(self, features: Tensor, noise: list[torch.Generator]) -> Tensor:
-        """Draws for dropout (n, B, d), each member's from its own generator."""
-        return torch.stack([torch.rand(features.shape[1:], generator=g) for g in noise]).to(self.device)
+    def _weighted(self, targets: Targets) -> Targets:
+        """Targets whose weights count the recipe's class weights."""
+        if self.class_weights is None:
+            return targets
+        weights = [self.class_weights[t] for t, _ in targets]
+        return [(t, weight if share is None else weight * share)
+                for (t, share), weight in zip(targets, weights, strict=True)]  # fmt: skip
 
     @torch.no_grad()
     def logits(self, x: Tensor) -> Tensor:
         """Transformed logits (n, B, K) of the same normalized inputs (B, *shape) for every member."""
         shared = x.unsqueeze(0).expand(len(self.members), *x.shape)
-        return torch.cat([
-            group.loss.logits(part, group.parameters, group.hyperparameters)
-            for group, part in zip(self.groups, self._features(shared, training=False), strict=True)
-        ])  # fmt: skip
+        return self.heads.logits(self.backend.forward(shared, training=False))
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Averages of weights and statistics in their place, to be evaluated."""
+        kept = [{name: value.clone() for name, value in m.buffers.items()} for m in self.members]
+        with self.rows.averaged():
+            _write([m.buffers for m in self.members], [m.average_buffers for m in self.members])
+            try:
+                yield
+            finally:
+                _write([m.buffers for m in self.members], kept)
+
+
+def _write(places: list[Named], values: list[Named]) -> None:
+    for into, those in zip(places, values, strict=True):
+        for name, value in those.items():
+            into[name].copy_(value)

@@ -10,10 +10,11 @@ import yaml
 
 from losstune.spaces import InputError
 from losstune.trainables import checkpoint
+from losstune.trainables.augmentation import resolve
 from losstune.trainables.losses.combine import loss_of
 from losstune.trainables.metrics import to_probabilities
+from losstune.trainables.network import Network
 from losstune.trainables.rows import HEAD
-from losstune.trainables.trainer import Network
 
 BATCH = 1024  # examples
 
@@ -24,7 +25,9 @@ class Model:
     def __init__(self, fields: dict, state: dict):
         self.loss, self.class_names = fields["loss"], fields["class_names"]
         self._input_shape = tuple(fields["input_shape"])
-        network = Network(fields["network"], self._input_shape, len(self.class_names),
+        augmentation = fields.get("recipe", {}).get("augmentation", "none")
+        self._pipeline = resolve(augmentation, self._input_shape)
+        network = Network(fields["network"], self._pipeline.output_shape, len(self.class_names),
                           source=fields["network_source"])  # fmt: skip
         self._backbone = network.build()[0].eval()
         parameters = state["parameters"]
@@ -46,7 +49,7 @@ class Model:
             raise InputError(f"x: shape {x.shape}; allowed: (N, {', '.join(map(str, self._input_shape))})")
         parts = []
         for start in range(0, len(x), BATCH):
-            batch = torch.from_numpy(np.ascontiguousarray(x[start : start + BATCH])).float()
+            batch = self._pipeline.at_test(torch.from_numpy(np.ascontiguousarray(x[start : start + BATCH]))).float()
             features = self._backbone((batch - self._mean) * self._scale)
             parts.append(loss_of(self.loss).logits(features, self._head, self._hyperparameters))
         return torch.cat(parts).numpy() if parts else np.empty((0, len(self.class_names)), np.float32)

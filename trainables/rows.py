@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -80,15 +81,32 @@ class Layout:
 
 
 class Rows:
-    """Parameters and gradients of n members, each (n, P), the decay lambda~ / eta of each place, and a momentum of each
-    pass of a step, (passes, n, P)."""
+    """What is moved of n members: parameters and gradients (n, P), the decay lambda of each place (n, P), what the
+    optimizer keeps for each pass of a step (passes, slots, n, P), and moving averages of the parameters, or None."""
 
-    def __init__(self, parameter: Tensor, momentum: Tensor, decay: Tensor):
-        self.parameter, self.momentum, self.decay = parameter, momentum, decay
+    def __init__(self, parameter: Tensor, state: Tensor, decay: Tensor, average: Tensor | None = None):
+        self.parameter, self.state, self.decay, self.average = parameter, state, decay, average
         self.gradient = torch.zeros_like(parameter)
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The averages in the parameters' place."""
+        kept = self.parameter.clone()
+        self.parameter.copy_(self.average)
+        try:
+            yield
+        finally:
+            self.parameter.copy_(kept)
 
 
 def stacked(rows: list[Tensor]) -> Tensor:
     """Rows (..., P), each of its own width P, padded with zeros to the widest: (n, ..., P)."""
     width = max(row.shape[-1] for row in rows)
     return torch.stack([torch.nn.functional.pad(row, (0, width - row.shape[-1])) for row in rows])
+
+
+def leaf(layout: Layout, rows: Rows, name: str, members: slice = slice(None), channels_last: bool = False) -> Tensor:
+    """A parameter of the given members as a leaf of autograd whose gradient is a view of the rows' gradient."""
+    value = layout.view(rows.parameter[members], name, channels_last).detach().requires_grad_()
+    value.grad = layout.view(rows.gradient[members], name, channels_last)
+    return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,35 +13,27 @@ import torch
 from torch import Tensor, nn
 
 from losstune.spaces import InputError
-from losstune.trainables import backends
-from losstune.trainables.architectures.networks import build_network, split_final_layer
+from losstune.trainables.architectures import ARCHITECTURES
+from losstune.trainables.backends import BACKENDS, Backend, Choice, able, default_choice
+from losstune.trainables.backends.backend import is_random
 from losstune.trainables.chunk import Chunk, Member
-from losstune.trainables.inputs import Inputs, augmented
+from losstune.trainables.draws import Draws
+from losstune.trainables.epoch import ChunkEpoch
+from losstune.trainables.graphs import CapturedStep
+from losstune.trainables.heads import in_order
+from losstune.trainables.inputs import Inputs
 from losstune.trainables.losses.combine import check_fits, loss_of
-from losstune.trainables.recipe import Recipe, cosine
+from losstune.trainables.memory import is_out_of_memory
+from losstune.trainables.network import Network
+from losstune.trainables.optimizers import OPTIMIZERS
+from losstune.trainables.recipe import Recipe
 from losstune.trainables.rows import HEAD, Layout, Named
-from losstune.trainables.seeds import derive, generator
+from losstune.trainables.seeds import derive
+from losstune.trainables.states import restored, saved, started
 from losstune.trainables.trial import Trial
 
-EVALUATION_BATCH = 1024  # examples
-_MOMENTA = ("momentum", "second_momentum")  # a pass's each
+EVALUATION_BATCH, EVALUATION_BYTES = 1024, 2**27  # examples at a time, and how much their inputs may take
 Score = Callable[[np.ndarray, str, np.ndarray], dict[str, list[float]]]
-
-
-@dataclass(frozen=True)
-class Network:
-    """What every member trains: name, the text of the user's file if any, input shape, classes, decay of norms."""
-
-    spec: str
-    input_shape: tuple[int, ...]
-    num_classes: int
-    decay_norm: bool = False
-    source: str | None = None
-
-    def build(self) -> tuple[nn.Module, int]:
-        """A fresh backbone, to penultimate features, and their number."""
-        module = build_network(self.spec, self.input_shape, self.num_classes, self.source)
-        return split_final_layer(module, self.num_classes)
 
 
 @dataclass(frozen=True)
@@ -58,24 +51,36 @@ class Stack:
     """Members of one network and data set, of one or many trials, trained together.
 
     study: the name from which all seeds derive. score: (logits (n, N, K), loss, targets (N,)) -> metrics per member.
-    width: how many members there is room for; None: what the backend does best.
+    width: how many members there is room for; None: what suits the backend. backend: how networks are computed, and how
+    many in one chunk; None: what needs no measurement.
     """
 
     def __init__(
         self, study: str, network: Network, recipe: Recipe, training: Inputs, validation: Inputs, score: Score,
-        device: str = "cpu", width: int | None = None,
+        device: str = "cpu", width: int | None = None, backend: Choice | None = None,
     ):  # fmt: skip
         self.study, self.network, self.recipe = study, network, recipe
         self.training, self.validation, self.score = training, validation, score
         self.device = torch.device(device)
-        backbone, self.in_features = network.build()
-        self.backend = backends.choose(backbone)
-        self.layout = Layout.of_backbone(backbone, network.decay_norm)
+        self.dtype = torch.bfloat16 if recipe.precision == "bfloat16" else torch.float32
+        self.example, self.in_features = network.build()
+        self.choice = backend or default_choice(self.example)
+        self.together = self.choice.together
+        self.kind = BACKENDS[self.choice.kind]
+        if not self.kind.can_run(self.example):
+            raise InputError(f"resources.backend: {self.choice.kind} cannot compute {network.spec}; "
+                             f"allowed: {', '.join(able(self.example))}")  # fmt: skip
+        self.draws_itself = network.spec not in ARCHITECTURES or is_random(self.example)
+        self.layout = Layout.of_backbone(self.example, network.decay_norm)
         self.layout_of = lru_cache(maxsize=None)(self._layout_of)
-        self.width = width or (32 if self.backend.together else 1)
+        self.width = width or (32 if self.together > 1 else 1)
         self.members: dict[str, list[Member]] = {}
-        self.chunks: list[Chunk] | None = []
-        self.steps = len(training) // recipe.batch_size
+        self.chunks: list[Chunk] = []
+        self.idle: dict[int, list[Backend]] = {}  # backends that nothing is bound to, by their number of members
+        self.bound = True
+        self.notes: list[str] = []  # what happened that its user should know
+        self.draws = Draws(study, recipe, len(training))
+        self.steps = self.draws.steps
         if self.steps < 1:
             raise InputError(f"recipe.batch_size: {recipe.batch_size} is more than the {len(training)} training "
                              f"examples; allowed: 1 to {len(training)}")  # fmt: skip
@@ -90,40 +95,40 @@ class Stack:
 
     def join(self, trial: Trial, state: dict | None = None) -> None:
         """Take a trial in at this epoch boundary: from its start, or from the state that leave or state gave."""
-        members, pack = [], partial(self.layout_of(trial.loss).pack, channels_last=self.backend.channels_last)
-        for index, seed in enumerate(trial.seeds):
-            if state is None:
+        pack = partial(self.layout_of(trial.loss).pack, channels_last=self.kind.channels_last)
+        if state is None:
+            kept = loss_of(trial.loss).passes, OPTIMIZERS[self.recipe.optimizer].slots
+            averages, members = self.recipe.average is not None, []
+            for seed in trial.seeds:
                 named, buffers = self._start(trial, seed)
-                parameter, epoch = pack(named), 0
-                momentum = torch.zeros(loss_of(trial.loss).passes, len(parameter))
-            else:
-                saved = state["members"][index]
-                parameter, buffers, epoch = pack(saved["parameters"]), saved["buffers"], state["epoch"]
-                momentum = torch.stack([pack(saved[key]) for key in _MOMENTA if key in saved])
-            members.append(Member(trial, seed, epoch, parameter.to(self.device), momentum.to(self.device), buffers))
-        self._keep_buffers()
-        self.members[trial.id] = members
-        self.chunks = None
+                members.append(started(trial, seed, pack(named), buffers, kept, averages))
+        else:
+            members = [restored(trial, seed, state["epoch"], plain, pack)
+                       for seed, plain in zip(trial.seeds, state["members"], strict=True)]  # fmt: skip
+        self.members[trial.id] = [member.to(self.device) for member in members]
+        self.bound = False
 
     def leave(self, trial_id: str) -> dict:
         """Let a trial go; its state, unstacked, from which any stack can take it up exactly where it was."""
         state = self.state(trial_id)
         del self.members[trial_id]
-        self.chunks = None
+        self.bound = False
         return state
 
-    def state(self, trial_id: str) -> dict:
-        """A trial's state as plain data: {"epoch", "members": [{"parameters", "momentum", "buffers"}]}.
+    def drop(self, trial_id: str) -> None:
+        """Let a trial go whose state nobody wants."""
+        del self.members[trial_id]
+        self.bound = False
 
-        A loss of two passes per step has a "second_momentum" too.
+    def state(self, trial_id: str) -> dict:
+        """A trial's state as plain data: {"epoch", "members": [{"parameters", "optimizer", "buffers"}]}.
+
+        optimizer: what it keeps between steps, a list per pass of a step of a list per slot, by parameter. With a
+        moving average there are "average" and "average_buffers" too.
         """
-        self._keep_buffers()
-        members = []
-        for m in self.members[trial_id]:
-            unpack = partial(self.layout_of(m.trial.loss).unpack, channels_last=self.backend.channels_last)
-            momenta = {key: unpack(row) for key, row in zip(_MOMENTA, m.momentum, strict=False)}
-            members.append({"parameters": unpack(m.parameter), **momenta, "buffers": m.buffers})
-        return {"epoch": self.members[trial_id][0].epoch, "members": members}
+        members = self.members[trial_id]
+        unpack = partial(self.layout_of(members[0].trial.loss).unpack, channels_last=self.kind.channels_last)
+        return {"epoch": members[0].epoch, "members": [saved(member, unpack) for member in members]}
 
     @property
     def free(self) -> int:
@@ -135,108 +140,133 @@ class Stack:
 
     def train_epoch(self) -> dict[str, EpochResult]:
         """Train every member for an epoch and score it on validation; results by trial id."""
-        started = time.perf_counter()
-        losses: dict[int, Tensor] = {}
-        for chunk in self._bound():
-            for member, loss in zip(chunk.members, self._train(chunk), strict=True):
-                losses[id(member)] = loss
-        for member in (m for members in self.members.values() for m in members):
+        started_at = time.perf_counter()
+        self._bind()
+        losses = self._train()
+        for member in self._all_members():
             member.epoch += 1
-        scores = self._score(self.validation)
-        seconds = time.perf_counter() - started
+        scores = self._score()
+        finite = {id(m): ok for chunk in self.chunks for m, ok in
+                  zip(chunk.members, chunk.rows.parameter.sum(1).isfinite().tolist(), strict=True)}  # fmt: skip
+        seconds = time.perf_counter() - started_at
         passes = {trial_id: len(m) * loss_of(m[0].trial.loss).passes for trial_id, m in self.members.items()}
         share = {trial_id: seconds * n / sum(passes.values()) for trial_id, n in passes.items()}
         return {
             trial_id: EpochResult(
-                members[0].epoch, [float(losses[id(m)]) for m in members], scores[trial_id],
-                [bool(torch.isfinite(m.parameter.sum())) for m in members], share[trial_id],
+                members[0].epoch, [losses[id(m)] for m in members], scores[trial_id],
+                [finite[id(m)] for m in members], share[trial_id],
             )
             for trial_id, members in self.members.items()
         }  # fmt: skip
 
     def logits(self, trial_id: str, inputs: Inputs) -> np.ndarray:
-        """Transformed logits (members, N, K) of a trial on any inputs."""
-        if self.backend.together:
-            # A chunk of its own, so that what is measured does not depend on company; the others are bound anew.
-            self.chunks = None
-            return _evaluate(self._chunk(self.members[trial_id]), inputs)
-        own = [chunk for chunk in self._bound() if chunk.members[0].trial.id == trial_id]
-        return np.concatenate([_evaluate(chunk, inputs) for chunk in own])
+        """Transformed logits (members, N, K) of a trial on any inputs, of averaged weights where there are any."""
+        # Of copies in chunks of their own, so that what is measured does not depend on company.
+        copies = [m.copy() for m in self.members[trial_id]]
+        found: dict[int, np.ndarray] = {}
+        for part in partition(copies, self.together):
+            chunk = self._chunk(part)
+            found |= evaluated([chunk], inputs, self.recipe.average is not None)
+            self._release(chunk)
+        return np.stack([found[id(m)] for m in copies])
 
-    def _train(self, chunk: Chunk) -> Tensor:
-        """One epoch of a chunk; the mean training loss of each member (n,)."""
-        order, augment, noise = self._draws(chunk.members)
-        progress, rates = self._schedule(chunk.members)
-        total = torch.zeros(len(chunk.members), device=self.device)
-        for step in range(self.steps):
-            x, targets = self.training.batch(order[:, step])
-            x = self.training.normalization(augmented(x, self.recipe.augmentation, augment))
-            if not self.backend.together:
-                # For a network's own draws, such as dropout between its layers, which use torch's global generator.
-                member = chunk.members[0]
-                torch.manual_seed(derive(self.study, member.trial.phase, member.seed, "network", member.epoch, step))
-            total += chunk.step(x, targets, progress[step], rates[step], noise)
-        return total / self.steps
+    def _all_members(self) -> list[Member]:
+        return [m for members in self.members.values() for m in members]
 
-    def _schedule(self, members: list[Member]) -> tuple[Tensor, Tensor]:
-        """Progress and learning rate at every step of the coming epoch, each (steps, n, 1)."""
-        full = self.recipe.epochs * self.steps
-        # In Python's floats: a vectorized cosine may round differently at another place of the stack.
-        progress = [[(m.epoch * self.steps + step) / full for m in members] for step in range(self.steps)]
-        peaks = [m.trial.learning_rate for m in members]
-        rates = [list(map(cosine, peaks, row)) for row in progress]
-        return tuple(torch.tensor(table, device=self.device).unsqueeze(2) for table in (progress, rates))
+    def rehearse(self, steps: int) -> None:
+        """Train so many steps of the epoch and count none of them: to be timed."""
+        self._bind()
+        self._train(steps)
 
-    def _draws(self, members: list[Member]) -> tuple[Tensor, list[torch.Generator], list[torch.Generator]]:
-        """Order (n, steps, B) and generators of augmentation and dropout, derived from seed and epoch alone."""
-        used, size = self.steps * self.recipe.batch_size, len(self.training)
-        known: dict[tuple, Tensor] = {}
-        for m in members:
-            key = (m.trial.phase, m.seed, m.epoch)
-            if key not in known:
-                draw = torch.randperm(size, generator=generator(self.study, *key[:2], "order", m.epoch))
-                known[key] = draw[:used].view(self.steps, -1)
-        order = torch.stack([known[(m.trial.phase, m.seed, m.epoch)] for m in members]).to(self.device)
-        return order, *(
-            [generator(self.study, m.trial.phase, m.seed, purpose, m.epoch) for m in members]
-            for purpose in ("augmentation", "dropout")
-        )
+    def bytes_at_rest(self) -> int:
+        """What the members take between steps: parameters, gradients, decay, and what the optimizer keeps."""
+        self._bind()
+        rows = [chunk.rows for chunk in self.chunks]
+        kept = [tensor for r in rows for tensor in (r.parameter, r.gradient, r.decay, r.state, r.average)]
+        return sum(tensor.nbytes for tensor in kept if tensor is not None)
 
-    def _score(self, inputs: Inputs) -> dict[str, dict[str, list[float]]]:
-        """Metrics per trial, a value per member."""
-        targets = inputs.y.cpu().numpy()
-        logits: dict[int, np.ndarray] = {}
-        for chunk in self._bound():
-            logits |= {id(m): z for m, z in zip(chunk.members, _evaluate(chunk, inputs), strict=True)}
+    def _train(self, steps: int | None = None) -> dict[int, float]:
+        """One epoch of every chunk, or its first steps; the mean training loss of each member, by its identity."""
+        streams = list(dict.fromkeys(m.stream for m in self._all_members()))
+        work = [ChunkEpoch(chunk, streams, self.draws, self.device) for chunk in self.chunks]
+        order = self.draws.order(streams)[:, :steps]
+        batches = self.training.batches(order, partial(self.draws.augmentation, streams))
+        for step, (x, targets) in enumerate(batches):
+            x, mixed = self.draws.mixed(x, targets, streams, step)
+            index = 0
+            while index < len(work):
+                try:
+                    work[index].step(step, x, mixed, self.draws_itself)
+                    index += 1
+                except (RuntimeError, MemoryError) as error:
+                    work[index : index + 1] = self._halved(work[index], error)
+        self.chunks = [part.chunk for part in work]
+        return {id(m): loss / order.shape[1] for part in work
+                for m, loss in zip(part.chunk.members, part.total.tolist(), strict=True)}  # fmt: skip
+
+    def _halved(self, work: ChunkEpoch, error: Exception) -> list[ChunkEpoch]:
+        """The two halves of a chunk for which memory did not suffice; from now on no chunk is larger."""
+        members = work.chunk.members
+        if len(members) == 1 or not is_out_of_memory(error):
+            raise error
+        half = -(-len(members) // 2)
+        self.together = min(self.together, half)
+        self.notes.append(f"memory ran out with {len(members)} members at once; now at most {self.together}")
+        self._release(work.chunk, reuse=False)
+        return [work.taken_over(self._chunk(part), start)
+                for part, start in ((members[:half], 0), (members[half:], half))]  # fmt: skip
+
+    def _score(self) -> dict[str, dict[str, list[float]]]:
+        """Metrics of every trial on validation, a value per member; of averaged weights, and apart of the last ones."""
+        targets = self.validation.y.cpu().numpy()
+        averages = self.recipe.average is not None
+        scores = self._scores_of(targets, averages)
+        if averages:
+            last = self._scores_of(targets, False)
+            for trial_id, own in scores.items():
+                own |= {f"last_weights_{name}": values for name, values in last[trial_id].items()}
+        return scores
+
+    def _scores_of(self, targets: np.ndarray, averages: bool) -> dict[str, dict[str, list[float]]]:
+        logits = evaluated(self.chunks, self.validation, averages)
         return {trial_id: self.score(np.stack([logits[id(m)] for m in members]), members[0].trial.loss, targets)
                 for trial_id, members in self.members.items()}  # fmt: skip
 
-    def _bound(self) -> list[Chunk]:
-        """The chunks of the members as they are now."""
-        if self.chunks is None:
-            members = [m for group in self.members.values() for m in group]
-            if self.backend.together:
-                passes = {id(m): loss_of(m.trial.loss).passes for m in members}
-                parts = [[m for m in members if passes[id(m)] == n] for n in sorted(set(passes.values()))]
-            else:
-                parts = [[m] for m in members]
-            self.chunks = [self._chunk(part) for part in parts]
-        return self.chunks
+    def _bind(self) -> None:
+        """Make chunks of the members as they are now; those whose members are the same stay as they are."""
+        if self.bound:
+            return
+        parts = partition(self._all_members(), self.together)
+        wanted = {frozenset(map(id, part)): part for part in parts}
+        kept = {key: chunk for chunk in self.chunks if (key := frozenset(map(id, chunk.members))) in wanted}
+        for chunk in self.chunks:
+            if chunk not in kept.values():
+                self._release(chunk)
+        self.chunks = [kept.get(key) or self._chunk(part) for key, part in wanted.items()]
+        self.bound = True
 
     def _chunk(self, members: list[Member]) -> Chunk:
-        backend = self._backend()
-        if members[0].buffers:
-            backend.load_buffers(members[0].buffers)
-        return Chunk(members, backend, self.layout_of, self.recipe, self.device)
+        idle = self.idle.get(len(members))
+        backend = idle.pop() if idle else self._backend(len(members))
+        chunk = Chunk(members, backend, self.layout_of, self.recipe, self.in_features, self.device)
+        if self.device.type == "cuda" and not self.draws_itself:
+            chunk.take = CapturedStep(chunk)
+        return chunk
 
-    def _backend(self) -> backends.Backend:
-        return self.backend(self.network.build()[0].to(self.device), self.layout)
+    def _backend(self, members: int) -> Backend:
+        backend = self.kind(self.example, self._build, self.layout, members, self.dtype)
+        if self.choice.compiled:
+            backend.compile()
+        return backend
 
-    def _keep_buffers(self) -> None:
-        """Copy running statistics from the bound networks into their members."""
-        for chunk in self.chunks or []:
-            if not self.backend.together:
-                chunk.members[0].buffers = chunk.backend.buffers()
+    def _build(self) -> nn.Module:
+        return self.network.build()[0].to(self.device)
+
+    def _release(self, chunk: Chunk, reuse: bool = True) -> None:
+        """Let a chunk's backend be used for others; its members keep what they need."""
+        chunk.detach()
+        if reuse:
+            self.idle.setdefault(len(chunk.members), []).append(chunk.backend)
 
     def _start(self, trial: Trial, seed: int) -> tuple[Named, Named]:
         """A member's parameters and buffers at the start: the same draws for every loss."""
@@ -254,7 +284,28 @@ class Stack:
         return named, (final.weight.detach(), final.bias.detach()), buffers
 
 
-def _evaluate(chunk: Chunk, inputs: Inputs) -> np.ndarray:
-    """Transformed logits (n, N, K) of a chunk's members."""
-    parts = [chunk.logits(inputs.normalized(i, i + EVALUATION_BATCH)) for i in range(0, len(inputs), EVALUATION_BATCH)]
-    return torch.cat(parts, 1).float().cpu().numpy()
+def partition(members: list[Member], together: int) -> list[list[Member]]:
+    """Members in chunks of at most so many: those of as many passes per step, ordered by loss."""
+    parts = []
+    for passes in sorted({loss_of(m.trial.loss).passes for m in members}):
+        same = sorted((m for m in members if loss_of(m.trial.loss).passes == passes), key=lambda m: in_order(m.trial))
+        parts += [same[start : start + together] for start in range(0, len(same), together)]
+    return parts
+
+
+def evaluated(chunks: list[Chunk], inputs: Inputs, averages: bool) -> dict[int, np.ndarray]:
+    """Transformed logits (N, K) of every member of some chunks, by its identity; of averaged weights or of the last."""
+    if len(inputs) == 0 or not chunks:
+        return {}
+    each = 4 * inputs.normalized(0, 1).numel()
+    size = max(1, min(EVALUATION_BATCH, EVALUATION_BYTES // each))
+    parts: list[list[Tensor]] = [[] for _ in chunks]
+    with contextlib.ExitStack() as stack:
+        for chunk in chunks if averages else ():
+            stack.enter_context(chunk.averaged())
+        for start in range(0, len(inputs), size):
+            x = inputs.normalized(start, min(start + size, len(inputs)))  # of data on disk read once, for all chunks
+            for chunk, own in zip(chunks, parts, strict=True):
+                own.append(chunk.logits(x))
+    return {id(member): z for chunk, own in zip(chunks, parts, strict=True)
+            for member, z in zip(chunk.members, torch.cat(own, 1).float().cpu().numpy(), strict=True)}  # fmt: skip

@@ -7,13 +7,15 @@ import pytest
 import torch
 
 from losstune.spaces import check_hyperparameters, space_of
+from losstune.trainables.augmentation import resolve
 from losstune.trainables.datasets import load_dataset
 from losstune.trainables.datasets.splitting import hold_out
 from losstune.trainables.inputs import Inputs, Normalization
 from losstune.trainables.metrics import METRICS
+from losstune.trainables.network import Network
 from losstune.trainables.recipe import Recipe
 from losstune.trainables.scoring import Scorer
-from losstune.trainables.trainer import Network, Stack
+from losstune.trainables.trainer import Stack
 from losstune.trainables.trial import Trial
 
 
@@ -32,15 +34,16 @@ def digits(tmp_path_factory):
 
 @pytest.fixture
 def make_stack(digits):
-    """make_stack(network="mlp", source=None, examples=None, **recipe) -> an empty stack on digits."""
+    """make_stack(network="mlp", source=None, examples=None, ..., **recipe) -> an empty stack on digits."""
 
-    def make(network="mlp", source=None, examples=None, width=64, **recipe):
-        inputs = partial(Inputs, normalization=digits.normalization)
+    def make(network="mlp", source=None, examples=None, width=64, backend=None, augmentation="none", **recipe):
+        pipeline = resolve(augmentation, (1, 8, 8))
+        inputs = partial(Inputs, normalization=digits.normalization, augmentation=pipeline)
         train = digits.train if examples is None else digits.train.take(slice(examples))
         spec = Network(network, (1, 8, 8), 10, source=source)
         scorer = Scorer(METRICS["accuracy"], 10)
         return Stack("tests", spec, Recipe(**recipe), inputs(train), inputs(digits.validation), scorer.followed,
-                     width=width)  # fmt: skip
+                     width=width, backend=backend)  # fmt: skip
 
     return make
 
@@ -60,14 +63,14 @@ def make_trial():
 
 
 def same_bits(first, second):
-    """Whether two states agree in every bit of every member."""
-    pairs = zip(first["members"], second["members"], strict=True)
-    return all(
-        a.keys() == b.keys() and torch.equal(a[kind][name], b[kind][name])
-        for a, b in pairs
-        for kind in a
-        for name in a[kind]
-    )
+    """Whether two states agree in every bit of every member; the epoch only where both say one."""
+    if isinstance(first, torch.Tensor):
+        return first.dtype == second.dtype and torch.equal(first, second)
+    if isinstance(first, list):
+        return len(first) == len(second) and all(map(same_bits, first, second))
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(same_bits(value, second[key]) for key, value in first.items())
+    return first == second
 
 
 @pytest.fixture(name="same_bits")

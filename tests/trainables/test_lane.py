@@ -9,7 +9,7 @@ from losstune.trainables.messages import Order, Orders
 from losstune.trainables.metrics import METRICS
 from losstune.trainables.recipe import Recipe
 from losstune.trainables.scoring import Scorer
-from losstune.trainables.trainer import Network
+from losstune.trainables.network import Network
 from losstune.trainables.trial import Trial
 
 

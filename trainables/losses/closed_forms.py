@@ -27,13 +27,14 @@ def closed_form(formula: Formula) -> Callable[..., Tensor]:
     """A criterion or penalty from a formula that gives its value and its gradient.
 
     formula: -> value (..., B), direction (..., B, K), and size, a number or (..., B): the gradient by the logits is
-    size times direction.
+    size times direction. The criterion keeps it as its attribute formula, for who wants the gradient without autograd.
     """
 
     @functools.wraps(formula)
     def criterion(logits: Tensor, *args: Any, **others: Any) -> Tensor:
         return _ClosedForm.apply(logits, formula, args, others)
 
+    criterion.formula = formula
     return criterion
 
 
@@ -80,9 +81,7 @@ def minus_log_p(logits: Tensor, targets: Tensor) -> Gradient:
     return u, add_at(p, targets, -torch.ones_like(u)), 1.0
 
 
-def softmax(logits: Tensor, targets: Tensor) -> Tensor:
-    """Softmax cross-entropy, -log p_y (Kornblith Eq. 1)."""
-    return minus_log_p(logits, targets)
+softmax = minus_log_p  # softmax cross-entropy
 
 
 def others(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

@@ -55,7 +55,8 @@ def digits_stack(digits):
     from losstune.trainables.inputs import Inputs
     from losstune.trainables.metrics import METRICS
     from losstune.trainables.scoring import Scorer
-    from losstune.trainables.trainer import Network, Stack
+    from losstune.trainables.network import Network
+    from losstune.trainables.trainer import Stack
 
     inputs = partial(Inputs, normalization=digits.normalization)
     network, scorer = Network("mlp", (1, 8, 8), 10), Scorer(METRICS["accuracy"], 10)

@@ -1,0 +1,194 @@
+"""Every backend computes the network that its author wrote, and each member's bits whatever its company."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from losstune.spaces import InputError
+from losstune.trainables.architectures import ARCHITECTURES
+from losstune.trainables.backends import BACKENDS, Choice, able
+from losstune.trainables.network import Network
+
+RESIDUAL = """
+from torch import nn
+
+class Block(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1, groups=2, bias=True)
+        self.norm = nn.GroupNorm(2, channels)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.gate = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x):
+        y = self.norm(self.conv(x)).relu()
+        return x + y * self.gate(self.pool(y)).sigmoid()
+
+def build(input_shape, num_classes):
+    return nn.Sequential(nn.Conv2d(input_shape[0], 8, 3, stride=2, bias=False), nn.BatchNorm2d(8), nn.ReLU(),
+                         Block(8), nn.Flatten(), nn.Linear(72, 20), nn.ReLU(), nn.Linear(20, num_classes))
+"""
+SHUFFLED = """
+from torch import nn
+
+class Shuffle(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 8, 3)
+        self.final = nn.Linear(8 * 36, 10)
+
+    def forward(self, x):
+        x = self.conv(x)
+        x = x.flip(1)  # among all channels: of all members, where they lie side by side
+        return self.final(x.flatten(1))
+
+def build(input_shape, num_classes):
+    return Shuffle()
+"""
+DROPOUT = """
+from torch import nn
+
+def build(input_shape, num_classes):
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.Dropout(0.5), nn.Flatten(), nn.Linear(144, num_classes))
+"""
+CASES = [
+    ("mlp", None, "batched", 4), ("mlp", None, "vmap", 3),
+    ("small_cnn", None, "grouped", 3), ("small_cnn", None, "vmap", 2),
+    ("my_net.py:build", RESIDUAL, "grouped", 2), ("my_net.py:build", RESIDUAL, "vmap", 3),
+]  # fmt: skip
+IDS = [f"{kind}-{name.removesuffix('.py:build')}" for name, _, kind, _ in CASES]
+
+
+def reached(make_stack, trials, epochs, choice, **settings):
+    stack = make_stack(backend=choice, **settings)
+    for trial in trials:
+        stack.join(trial)
+    for _ in range(epochs):
+        stack.train_epoch()
+    return [stack.leave(trial.id)["members"] for trial in trials]
+
+
+@pytest.mark.parametrize(("network", "source", "kind", "together"), CASES, ids=IDS)
+def test_a_backend_computes_the_network_as_its_author_wrote_it(make_stack, make_trial, network, source, kind, together):
+    """After one epoch weights and running statistics are those of the plain network, but for rounding."""
+    settings = {"network": network, "source": source, "examples": 128, "batch_size": 32}
+    trials = [make_trial(loss, seeds=(0, 1), learning_rate=0.02) for loss in ("softmax", "cosine_softmax", "sigmoid")]
+    plain = reached(make_stack, trials, 1, Choice("sequential", 1), **settings)
+    other = reached(make_stack, trials, 1, Choice(kind, together), **settings)
+    for expected, found in zip(sum(plain, []), sum(other, []), strict=True):
+        for what in ("parameters", "buffers"):
+            assert expected[what].keys() == found[what].keys()
+            for name, value in expected[what].items():
+                torch.testing.assert_close(found[what][name], value, rtol=2e-3, atol=2e-4)
+
+
+@pytest.mark.parametrize(("network", "source", "kind", "together"), CASES, ids=IDS)
+def test_a_members_bits_do_not_depend_on_its_company(
+    make_stack, make_trial, same_bits, network, source, kind, together
+):
+    """Alone, beside others, in another place, after leaving and coming back in the middle: the same bits.
+
+    Where a backend does not promise that, the same numbers within 0.5% after twelve steps.
+    """
+    settings = {"network": network, "source": source, "examples": 128, "batch_size": 32,
+                "backend": Choice(kind, together)}  # fmt: skip
+    trial = make_trial("softmax", seeds=(0,))
+    alone = make_stack(**settings)
+    alone.join(trial)
+    for _ in range(3):
+        alone.train_epoch()
+    stack = make_stack(**settings)
+    stack.join(make_trial("label_smoothing", seeds=(1, 2)))
+    stack.join(trial)
+    stack.train_epoch()
+    away = stack.leave(trial.id)
+    stack.join(make_trial("cosine_softmax", seeds=(0, 1, 4)))
+    stack.train_epoch()
+    stack.join(trial, away)
+    stack.train_epoch()
+    stack.leave("label_smoothing")
+    stack.train_epoch()
+    found, expected = stack.leave(trial.id), alone.leave(trial.id)
+    if BACKENDS[kind].exact:
+        assert same_bits(found, expected)
+    for name, value in expected["members"][0]["parameters"].items():
+        torch.testing.assert_close(found["members"][0]["parameters"][name], value, rtol=5e-3, atol=5e-4)
+
+
+@pytest.mark.parametrize("kind", ["grouped", "vmap"])
+def test_a_member_that_diverges_does_not_touch_its_neighbours(make_stack, make_trial, kind):
+    settings = {"network": "small_cnn", "examples": 128, "batch_size": 32, "backend": Choice(kind, 4)}
+    healthy = make_trial("softmax", seeds=(0, 1))
+    (expected,) = reached(make_stack, [healthy], 2, **{"choice": settings.pop("backend")}, **settings)
+    wild = make_trial("squared_error", seeds=(0, 1), learning_rate=1e12)
+    found, lost = reached(make_stack, [healthy, wild], 2, Choice(kind, 4), **settings)
+    for a, b in zip(found, expected, strict=True):
+        for name, value in b["parameters"].items():
+            torch.testing.assert_close(a["parameters"][name], value, rtol=5e-3, atol=5e-4)
+    assert not all(torch.isfinite(value).all() for value in lost[0]["parameters"].values())
+
+
+def test_networks_are_given_to_backends_that_can_compute_them():
+    def of(spec, source=None):
+        return able(Network(spec, (1, 8, 8), 10, source=source).build()[0])
+
+    assert of("mlp") == ["batched", "vmap", "sequential"]
+    assert of("small_cnn") == ["grouped", "vmap", "sequential"]
+    assert of("my_net.py:build", DROPOUT) == ["sequential"]  # its draws would depend on the place
+
+
+def test_a_backend_that_cannot_compute_a_network_is_refused(make_stack):
+    with pytest.raises(InputError, match="batched cannot compute small_cnn; allowed: grouped, vmap, sequential"):
+        make_stack(network="small_cnn", backend=Choice("batched", 8))
+
+
+@pytest.mark.parametrize("kind", sorted(BACKENDS))
+def test_bfloat16_trains_on_every_backend(make_stack, make_trial, kind):
+    network = "mlp" if kind == "batched" else "small_cnn"
+    stack = make_stack(network=network, backend=Choice(kind, 1 if kind == "sequential" else 2), examples=640,
+                       precision="bfloat16")  # fmt: skip
+    stack.join(make_trial("softmax", seeds=(0, 1), learning_rate=0.1))
+    first = stack.train_epoch()["softmax"].train_loss
+    for _ in range(3):
+        last = stack.train_epoch()["softmax"].train_loss
+    assert np.mean(last) < 0.7 * np.mean(first)
+    assert stack.leave("softmax")["members"][0]["parameters"]["head.weight"].dtype == torch.float32
+
+
+SMALL = ["linear", "one_hidden_layer", "mlp", "small_cnn", "all_cnn_c", "resnet20", "resnext29", "shufflenet_v2_0.5",
+         "cnn13", "vgg16_mod", "wrn50_0.25", "wrn18_0.25", "preact_resnet18"]  # fmt: skip
+
+
+@pytest.mark.parametrize("network", [name for name in SMALL if ARCHITECTURES[name].min_size <= 8])
+def test_the_papers_networks_are_exact_on_the_backend_that_computes_members_together(
+    make_stack, make_trial, same_bits, network
+):
+    """Two steps alone and beside two others in another place: the same bits, with batched and with grouped layers."""
+    kind = able(Network(network, (1, 8, 8), 10).build()[0])[0]
+    settings = {"network": network, "examples": 32, "batch_size": 16, "backend": Choice(kind, 3)}
+    trial, found = make_trial("softmax", seeds=(0,), learning_rate=0.01), []
+    for company in ((), ((1, 2),)):
+        stack = make_stack(**settings)
+        for seeds in company:
+            stack.join(make_trial("label_smoothing", seeds=seeds, learning_rate=0.01))
+        stack.join(trial)
+        stack.rehearse(2)
+        found.append(stack.leave(trial.id))
+    assert kind in ("batched", "grouped") and same_bits(*found)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_network_trains_as_the_plain_one(make_stack, make_trial, tmp_path, monkeypatch):
+    """And leaves its kernels where the next process finds them."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    settings = {"network": "small_cnn", "examples": 64, "batch_size": 32}
+    trial = make_trial("softmax", seeds=(0,), learning_rate=0.02)
+    plain, compiled = (reached(make_stack, [trial], 1, choice, **settings)[0][0]["parameters"]
+                       for choice in (Choice("sequential", 1), Choice("sequential", 1, compiled=True)))  # fmt: skip
+    for name, value in plain.items():
+        torch.testing.assert_close(compiled[name], value, rtol=2e-3, atol=2e-4)
+    assert any(tmp_path.rglob("*.so"))
+    with pytest.raises(InputError, match="resources.compile: batched networks have nothing to compile"):
+        reached(make_stack, [trial], 1, Choice("batched", 8, compiled=True))

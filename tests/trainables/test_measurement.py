@@ -1,0 +1,74 @@
+"""The probe: which backend a network gets here, from what is tried, and how many members."""
+
+import pytest
+
+from losstune.spaces import InputError
+from losstune.trainables import measurement
+from losstune.trainables.backends import Choice
+from losstune.trainables.inputs import Inputs
+from losstune.trainables.measurement import Probe
+from losstune.trainables.network import Network
+from losstune.trainables.recipe import Recipe
+
+MIXES_MEMBERS = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 8, 3)
+        self.final = nn.Linear(8 * 36, 10)
+
+    def forward(self, x):
+        return self.final(self.conv(x).flip(1).flatten(1))  # flips the channels of all members together
+
+def build(input_shape, num_classes):
+    return Net()
+"""
+
+
+@pytest.fixture
+def probe(digits):
+    def make(spec, source=None, **recipe):
+        inputs = Inputs(digits.train, digits.normalization)
+        return Probe(Network(spec, (1, 8, 8), 10, source=source), Recipe(**recipe), inputs)
+
+    return make
+
+
+def test_fully_connected_networks_are_computed_together(probe):
+    """By several times the quickest on any machine, so the choice is safe to expect."""
+    found = probe("mlp").measure()
+    assert found.choice.kind == "batched" and found.choice.together in (8, 16, 32)
+    assert found.milliseconds.keys() >= {"sequential x 1", "batched x 8"}
+    assert found.milliseconds["batched x 8"] < found.milliseconds["sequential x 1"]
+    assert found.width == 32
+
+
+def test_a_backend_that_computes_another_network_is_found_out(probe):
+    """What a network does between its layers shows only in its results."""
+    found = probe("my_net.py:build", MIXES_MEMBERS).measure()
+    assert found.choice == Choice("sequential", 1)
+    assert all("another network is computed" in found.why[f"grouped x {n}"] for n in (2, 4, 8))
+
+
+def test_a_study_can_fix_the_backend(probe):
+    found = probe("small_cnn").measure(fixed="vmap")
+    assert found.choice.kind == "vmap" and all(name.startswith("vmap") for name in found.milliseconds)
+    with pytest.raises(InputError, match="resources.backend: batched cannot compute small_cnn; allowed: auto, grouped"):
+        probe("small_cnn").measure(fixed="batched")
+
+
+def test_the_width_is_what_memory_allows(probe, monkeypatch):
+    """Rows of the mlp: 17,226 parameters, with gradient, decay and momentum about 280 kB a member."""
+    monkeypatch.setattr(measurement, "available", lambda device: 5 * 2**20)
+    assert 8 <= probe("mlp").measure().width <= 14
+    monkeypatch.setattr(measurement, "available", lambda device: 1000)
+    assert probe("mlp").measure().width == 1
+
+
+def test_what_would_take_too_long_is_not_tried(probe, monkeypatch):
+    monkeypatch.setattr(measurement, "BUDGET", 0.0)
+    found = probe("small_cnn").measure()
+    assert list(found.milliseconds) == ["sequential x 1"]
+    assert set(found.why.values()) == {"it would take too long to try"}

@@ -1,0 +1,36 @@
+"""How the networks of a chunk are computed: BACKENDS, and which of them can compute a network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from losstune.trainables.backends.backend import Backend
+from losstune.trainables.backends.batched import Batched
+from losstune.trainables.backends.grouped import Grouped
+from losstune.trainables.backends.sequential import Sequential
+from losstune.trainables.backends.vmapped import Vmapped
+
+__all__ = ["BACKENDS", "Backend", "Choice", "able", "default_choice"]
+
+BACKENDS: dict[str, type[Backend]] = {kind.kind: kind for kind in (Batched, Grouped, Vmapped, Sequential)}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A backend by name, how many members it computes together, and whether torch.compile makes its kernels."""
+
+    kind: str
+    together: int
+    compiled: bool = False
+
+
+def able(network: nn.Module) -> list[str]:
+    """The backends that can compute a network, as far as its modules tell."""
+    return [kind for kind, backend in BACKENDS.items() if backend.can_run(network)]
+
+
+def default_choice(network: nn.Module) -> Choice:
+    """What needs no measurement: batched products for fully connected networks, member after member for the rest."""
+    return Choice("batched", 16) if Batched.can_run(network) else Choice("sequential", 1)

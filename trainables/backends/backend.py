@@ -1,0 +1,71 @@
+"""What a backend is: how the networks of a chunk's members are computed, forward and backward."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from losstune.spaces import InputError
+from losstune.trainables.rows import Layout, Named, Rows
+
+Build = Callable[[], nn.Module]
+
+
+class Backend:
+    """Networks of n members, bound to the rows of their parameters.
+
+    forward keeps what backward needs; backward leaves every gradient in the rows' gradient, where nothing need be
+    cleared before. Features are detached: the final layers and losses are computed elsewhere.
+
+    kind: its name. channels_last: how kernels lie in the rows. exact: whether a member's numbers are the same bit for
+    bit in any company, on a CPU with one thread. together: how many members it can take; None: any number.
+    """
+
+    kind: ClassVar[str]
+    channels_last: ClassVar[bool] = True
+    exact: ClassVar[bool] = True
+    together: ClassVar[int | None] = None
+
+    def __init__(self, network: nn.Module, build: Build, layout: Layout, members: int, dtype: torch.dtype):
+        """network: an example of what build makes, for its structure. dtype: of the network's arithmetic."""
+        self.layout, self.members, self.dtype = layout, members, dtype
+
+    @classmethod
+    def can_run(cls, network: nn.Module) -> bool:
+        """Whether the network can be computed this way, judged by its modules."""
+        raise NotImplementedError
+
+    def compile(self) -> None:
+        """Let torch.compile make the network's kernels, once per shape. Bits then depend on the shape."""
+        raise InputError(f"resources.compile: {self.kind} networks have nothing to compile; allowed: false, or "
+                         "resources.backend sequential or grouped")  # fmt: skip
+
+    def bind(self, rows: Rows) -> None:
+        """Make the networks' parameters those of the rows (n, P)."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor, training: bool = True) -> Tensor:
+        """Inputs (n, B, *shape) to penultimate features (n, B, d) in float32, detached."""
+        raise NotImplementedError
+
+    def backward(self, gradient: Tensor) -> None:
+        """The gradient (n, B, d) by the features of the last forward, to the rows' gradient; it may be overwritten."""
+        raise NotImplementedError
+
+    def buffers(self) -> list[Named]:
+        """Each member's running statistics by name, as they are in use: views or tensors, not copies."""
+        return [{} for _ in range(self.members)]
+
+
+def is_random(network: nn.Module) -> bool:
+    """Whether a network may draw random numbers of its own in training: dropout, stochastic depth and the like."""
+    return any("drop" in type(part).__name__.lower() or "stochastic" in type(part).__name__.lower()
+               for part in network.modules())  # fmt: skip
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether a module computes more than its class says."""
+    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)

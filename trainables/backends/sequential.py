@@ -1,0 +1,61 @@
+"""Any network, one member at a time, convolutions in channels_last."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import Tensor, nn
+
+from losstune.trainables.backends.backend import Backend, Build
+from losstune.trainables.backends.compiling import keep_compiled_kernels
+from losstune.trainables.rows import Layout, Named, Rows
+
+# A member's part of a matrix of rows is not dense, so autograd adds gradients in another layout than it would choose.
+warnings.filterwarnings("ignore", message="grad and param do not obey the gradient layout contract")
+
+
+class Sequential(Backend):
+    """The network as its author wrote it, its parameters views of the member's row."""
+
+    kind = "sequential"
+    together = 1
+
+    def __init__(self, network: nn.Module, build: Build, layout: Layout, members: int, dtype: torch.dtype):
+        super().__init__(network, build, layout, members, dtype)
+        self.module = build().to(memory_format=torch.channels_last)
+        self.rows: Rows | None = None
+        self.features: Tensor | None = None
+
+    @classmethod
+    def can_run(cls, network: nn.Module) -> bool:
+        return True
+
+    def compile(self) -> None:
+        keep_compiled_kernels()
+        self.module.compile(dynamic=False)
+
+    def bind(self, rows: Rows) -> None:
+        self.rows = rows
+        for name, parameter in self.module.named_parameters():
+            parameter.data = self.layout.view(rows.parameter, name, True)[0]
+            parameter.grad = self.layout.view(rows.gradient, name, True)[0]
+        for buffer in self.module.buffers():
+            buffer.data = buffer.to(rows.parameter.device)
+
+    def forward(self, x: Tensor, training: bool = True) -> Tensor:
+        self.module.train(training)
+        images = x[0].contiguous(memory_format=torch.channels_last) if x.dim() == 5 else x[0]
+        low = self.dtype is not torch.float32
+        with torch.set_grad_enabled(training), torch.autocast(x.device.type, self.dtype, enabled=low):
+            self.features = self.module(images)
+        return self.features.detach().float().unsqueeze(0)
+
+    def backward(self, gradient: Tensor) -> None:
+        self.rows.gradient[:, : self.layout.width].zero_()
+        if self.features.requires_grad:  # not where everything is the final layer
+            self.features.backward(gradient[0].to(self.features.dtype))
+        self.features = None
+
+    def buffers(self) -> list[Named]:
+        return [dict(self.module.named_buffers())]

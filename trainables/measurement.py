@@ -1,0 +1,156 @@
+"""Which backend computes a network fastest here, and how many members there is memory for, by trying."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from losstune.spaces import InputError, space_of
+from losstune.trainables.backends import BACKENDS, Backend, Choice, able
+from losstune.trainables.inputs import Inputs
+from losstune.trainables.memory import available, is_out_of_memory
+from losstune.trainables.network import Network
+from losstune.trainables.recipe import Recipe
+from losstune.trainables.trainer import Stack
+from losstune.trainables.trial import Trial
+
+STEPS, REPEATS = 2, 3  # of a candidate; the quickest repeat counts
+# How many members to try at once. On a CPU few fill the caches; a GPU wants to be filled.
+TOGETHER = {
+    "cpu": {"batched": (8, 16, 32), "grouped": (2, 4, 8), "vmap": (4, 8), "sequential": (1,)},
+    "cuda": {"batched": (32, 64), "grouped": (4, 8, 16), "vmap": (8, 16), "sequential": (1,)},
+}
+BUDGET = 8.0  # seconds: what would take longer to try, after one member alone, is not tried
+ENOUGH = 1.0  # seconds of steps after which no more are timed
+WORTH = 0.95  # of the time of a simpler candidate, below which another is taken
+TOLERANCE = {torch.float32: 1e-2, torch.bfloat16: 0.2}  # of the largest feature, between two backends
+MEMORY_SHARE = 0.7  # of what is available, for one stack; evaluation and the allocator want the rest
+PLACES = {"cpu": 32, "cuda": 64}  # members of a stack at most: more would be asked for ahead of results
+
+
+@dataclass
+class Measured:
+    """What was found. milliseconds: per member and step, of each candidate "kind x together"; why: of the others."""
+
+    choice: Choice
+    width: int
+    milliseconds: dict[str, float] = field(default_factory=dict)
+    why: dict[str, str] = field(default_factory=dict)
+
+
+class Probe:
+    """Tries backends on the first batches of a study's own data, with its own recipe."""
+
+    def __init__(self, network: Network, recipe: Recipe, training: Inputs, device: str = "cpu", compiled: bool = False):
+        self.network, self.recipe, self.training, self.device = network, recipe, training, device
+        self.compiled = compiled
+        self.example = network.build()[0]
+
+    def measure(self, fixed: str | None = None) -> Measured:
+        """The fastest backend and a width, or those of the fixed backend. InputError where that cannot run."""
+        found = Measured(Choice("sequential", 1), 1)
+        kinds = able(self.example)
+        if fixed is not None and fixed not in kinds:
+            raise InputError(f"resources.backend: {fixed} cannot compute {self.network.spec}; "
+                             f"allowed: auto, {', '.join(kinds)}")  # fmt: skip
+        started = time.perf_counter()
+        if self.compiled:
+            kinds = [kind for kind in kinds if BACKENDS[kind].compile is not Backend.compile]
+        if fixed is None and self.device == "cpu":
+            kinds = [kind for kind in kinds if BACKENDS[kind].exact]  # there the others are not much faster
+        for choice in self._candidates([fixed] if fixed else kinds):
+            left = BUDGET - (time.perf_counter() - started)
+            self._try(choice, found, left)
+        if not found.milliseconds:
+            reasons = "; ".join(f"{name}: {why}" for name, why in found.why.items())
+            raise InputError(f"network: {self.network.spec} cannot be trained here ({reasons}); "
+                             "allowed: a smaller network or batch")  # fmt: skip
+        found.width = self._width(found.choice)
+        return found
+
+    def _candidates(self, kinds: list[str]) -> Iterator[Choice]:
+        """Simple ones first: what comes later has to be worth it."""
+        for kind in reversed(list(BACKENDS)):
+            for together in TOGETHER[self.device][kind] if kind in kinds else ():
+                yield Choice(kind, together, self.compiled)
+
+    def _try(self, choice: Choice, found: Measured, left: float) -> None:
+        name = f"{choice.kind} x {choice.together}"
+        best = min(found.milliseconds.values(), default=0.0)
+        if found.milliseconds and best / 1e3 * choice.together * (1 + REPEATS * STEPS) > left:
+            found.why[name] = "it would take too long to try"
+            return
+        try:
+            self._check(choice)
+            seconds = self._seconds(choice)
+        except Exception as error:  # whatever a network, or a kernel, does not do
+            if isinstance(error, InputError):
+                raise
+            found.why[name] = "memory ran out" if is_out_of_memory(error) else " ".join(str(error).split())[:200]
+            return
+        first = not found.milliseconds
+        found.milliseconds[name] = seconds * 1e3
+        if first or seconds * 1e3 < best * WORTH:
+            found.choice = choice
+
+    def _check(self, choice: Choice) -> None:
+        """Compare the features of three members with those of the network as its author wrote it."""
+        if choice.kind == "sequential":
+            return
+        x = next(iter(self.training.batches(torch.arange(8).view(1, 1, 8), lambda _: [torch.Generator()])))[0][0]
+        features = []
+        for kind in ("sequential", choice.kind):
+            stack = self._stack(Choice(kind, 3 if kind != "sequential" else 1), 3)  # not compiled: the same network
+            stack._bind()
+            features.append(torch.cat([chunk.backend.forward(x.expand(len(chunk.members), *x.shape))
+                                       for chunk in stack.chunks]))  # fmt: skip
+        expected, other = features
+        off = float((expected - other).abs().max() / expected.abs().max().clamp(min=1e-6))
+        if not off <= TOLERANCE[stack.dtype]:
+            raise RuntimeError(f"features differ by {off:.2g} of the largest: another network is computed")
+
+    def _seconds(self, choice: Choice) -> float:
+        """Seconds per member and step."""
+        stack, times = self._stack(choice, choice.together), []
+        stack.rehearse(1)
+        while len(times) < REPEATS and sum(times) < ENOUGH:
+            before = self._now()
+            stack.rehearse(STEPS)
+            times.append(self._now() - before)
+        return min(times) / STEPS / choice.together
+
+    def _now(self) -> float:
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+        # With one thread its own time says more than the clock's where others run beside it.
+        return time.process_time() if self.device == "cpu" and torch.get_num_threads() == 1 else time.perf_counter()
+
+    def _stack(self, choice: Choice, members: int) -> Stack:
+        stack = Stack("probe", self.network, self.recipe, self.training, self.training, None, self.device, members,
+                      choice)  # fmt: skip
+        shared = space_of("softmax").shared()
+        rates = shared["learning_rate"].default, shared["weight_decay"].default
+        for seed in range(members):
+            stack.join(Trial(f"probe-{seed}", "softmax", {}, *rates, "probe", (seed,), self.recipe.epochs))
+        return stack
+
+    def _width(self, choice: Choice) -> int:
+        """Places for members: what memory allows by the difference of one and two, within what is of use."""
+        # Member after member there is nothing to gain by company but to have work while others wait for decisions.
+        most = PLACES[self.device] if choice.together > 1 else 4
+        if self.device == "cuda":
+            one, two = (self._peak(replace(choice, together=k if choice.together > 1 else 1), k) for k in (1, 2))
+        else:
+            one, two = (self._stack(choice, k).bytes_at_rest() for k in (1, 2))
+        each = max(1, two - one)
+        return int(max(1, min(most, (available(self.device) * MEMORY_SHARE - one) // each + 1)))
+
+    def _peak(self, choice: Choice, members: int) -> int:
+        """Bytes of device memory that a step takes at most."""
+        stack = self._stack(choice, members)
+        torch.cuda.reset_peak_memory_stats()
+        stack.rehearse(1)
+        return torch.cuda.max_memory_allocated()

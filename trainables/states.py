@@ -1,0 +1,47 @@
+"""A member's state: at its start, as plain data that any stack can take up, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from losstune.trainables.chunk import Member
+from losstune.trainables.rows import Named
+from losstune.trainables.trial import Trial
+
+Pack, Unpack = Callable[[Named], Tensor], Callable[[Tensor], Named]
+
+
+def started(trial: Trial, seed: int, row: Tensor, buffers: Named, kept: tuple[int, int], average: bool) -> Member:
+    """A member before its first step. row (P,); kept: passes of a step, and slots of the optimizer."""
+    state = torch.zeros(*kept, len(row))
+    averages = (row.clone(), _copied(buffers)) if average else (None, {})
+    return Member(trial, seed, 0, row, state, averages[0], _copied(buffers), averages[1])
+
+
+def saved(member: Member, unpack: Unpack) -> dict[str, Any]:
+    """A member as plain data, copied to the CPU."""
+    plain: dict[str, Any] = {
+        "parameters": unpack(member.parameter),
+        "optimizer": [[unpack(slot) for slot in kept] for kept in member.state],
+        "buffers": _copied(member.buffers),
+    }
+    if member.average is not None:
+        plain |= {"average": unpack(member.average), "average_buffers": _copied(member.average_buffers)}
+    return plain
+
+
+def restored(trial: Trial, seed: int, epoch: int, plain: Mapping[str, Any], pack: Pack) -> Member:
+    """What saved gave, as a member again."""
+    state = torch.stack([torch.stack([pack(slot) for slot in kept]) for kept in plain["optimizer"]])
+    average = pack(plain["average"]) if "average" in plain else None
+    buffers = _copied(plain["buffers"])
+    return Member(trial, seed, epoch, pack(plain["parameters"]), state, average, buffers,
+                  _copied(plain.get("average_buffers", {})))  # fmt: skip
+
+
+def _copied(named: Named) -> Named:
+    return {name: value.cpu().clone() for name, value in named.items()}
