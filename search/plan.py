@@ -136,17 +136,23 @@ def check_sizes(study: Study, sizes: Sizes) -> None:
 
 
 def check_network(study: Study, sizes: Sizes) -> None:
-    """Whether the network takes the inputs; the user's own or a library's is built, for its errors to come here."""
+    """Whether the network takes the inputs; the user's own or a library's is built, for its errors to come here.
+
+    And whether the backend that the study fixes can compute it.
+    """
     shape = output_shape(study.recipe.augmentation, sizes.input_shape)
     check_architecture(study.network, shape)
     own = [loss for loss in study.spaces if loss not in SPACES]  # combinations, and other packages'
     wide = [loss for loss in study.spaces if space_of(loss).least_features]
-    if study.network not in ARCHITECTURES or own or wide:
-        from losstune.trainables.losses.combine import check_fits, loss_of  # torch, which others need not
+    fixed = study.resources.backend != "auto" or study.resources.compile
+    if study.network not in ARCHITECTURES or own or wide or fixed:
+        from losstune.trainables.backends import check_backend  # torch, which others need not
+        from losstune.trainables.losses.combine import check_fits, loss_of
         from losstune.trainables.network import Network
 
         source = study.sources.get("network")
-        _, in_features = Network(study.network, shape, sizes.num_classes, source=source).build()
+        backbone, in_features = Network(study.network, shape, sizes.num_classes, source=source).build()
+        check_backend(backbone, study.network, study.resources.backend, study.resources.compile)
         for loss in own:
             loss_of(loss)
         for loss in wide:

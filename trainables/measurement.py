@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from losstune.spaces import InputError, space_of
-from losstune.trainables.backends import BACKENDS, Backend, Choice, able
+from losstune.trainables.backends import BACKENDS, Backend, Choice, able, check_backend
 from losstune.trainables.inputs import Inputs
 from losstune.trainables.memory import available, is_out_of_memory
 from losstune.trainables.network import Network
@@ -53,9 +53,7 @@ class Probe:
         """The fastest backend and a width, or those of the fixed backend. InputError where that cannot run."""
         found = Measured(Choice("sequential", 1), 1)
         kinds = able(self.example)
-        if fixed is not None and fixed not in kinds:
-            raise InputError(f"resources.backend: {fixed} cannot compute {self.network.spec}; "
-                             f"allowed: auto, {', '.join(kinds)}")  # fmt: skip
+        check_backend(self.example, self.network.spec, fixed or "auto", self.compiled)
         started = time.perf_counter()
         if self.compiled:
             kinds = [kind for kind in kinds if BACKENDS[kind].compile is not Backend.compile]

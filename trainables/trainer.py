@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from losstune.spaces import InputError
 from losstune.trainables.architectures import ARCHITECTURES
-from losstune.trainables.backends import BACKENDS, Backend, Choice, able, default_choice
+from losstune.trainables.backends import BACKENDS, Backend, Choice, check_backend, default_choice
 from losstune.trainables.backends.backend import is_random
 from losstune.trainables.chunk import Chunk, Member
 from losstune.trainables.draws import Draws
@@ -67,9 +67,7 @@ class Stack:
         self.choice = backend or default_choice(self.example)
         self.together = self.choice.together
         self.kind = BACKENDS[self.choice.kind]
-        if not self.kind.can_run(self.example):
-            raise InputError(f"resources.backend: {self.choice.kind} cannot compute {network.spec}; "
-                             f"allowed: {', '.join(able(self.example))}")  # fmt: skip
+        check_backend(self.example, network.spec, self.choice.kind, self.choice.compiled)
         self.draws_itself = network.spec not in ARCHITECTURES or is_random(self.example)
         self.layout = Layout.of_backbone(self.example, network.decay_norm)
         self.layout_of = lru_cache(maxsize=None)(self._layout_of)

@@ -7,9 +7,9 @@ from losstune.trainables import predictions
 from losstune.trainables.lane import Job, Lane
 from losstune.trainables.messages import Order, Orders
 from losstune.trainables.metrics import METRICS
+from losstune.trainables.network import Network
 from losstune.trainables.recipe import Recipe
 from losstune.trainables.scoring import Scorer
-from losstune.trainables.network import Network
 from losstune.trainables.trial import Trial
 
 

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from losstune.spaces import InputError
 from losstune.trainables.backends.backend import Backend
 from losstune.trainables.backends.batched import Batched
 from losstune.trainables.backends.grouped import Grouped
 from losstune.trainables.backends.sequential import Sequential
 from losstune.trainables.backends.vmapped import Vmapped
 
-__all__ = ["BACKENDS", "Backend", "Choice", "able", "default_choice"]
+__all__ = ["BACKENDS", "Backend", "Choice", "able", "check_backend", "default_choice"]
 
 BACKENDS: dict[str, type[Backend]] = {kind.kind: kind for kind in (Batched, Grouped, Vmapped, Sequential)}
 
@@ -29,6 +30,17 @@ class Choice:
 def able(network: nn.Module) -> list[str]:
     """The backends that can compute a network, as far as its modules tell."""
     return [kind for kind, backend in BACKENDS.items() if backend.can_run(network)]
+
+
+def check_backend(network: nn.Module, name: str, kind: str, compiled: bool) -> None:
+    """InputError when a backend, "auto" for any, cannot compute the network called name, or has nothing to compile."""
+    kinds = able(network)
+    if kind != "auto" and kind not in kinds:
+        raise InputError(f"resources.backend: {kind} cannot compute {name}; allowed: auto, {', '.join(kinds)}")
+    compilable = [able_ for able_ in kinds if BACKENDS[able_].compile is not Backend.compile]
+    if compiled and kind not in ("auto", *compilable):
+        raise InputError(f"resources.compile: {kind} networks have nothing to compile; allowed: false, or "
+                         f"resources.backend auto, {', '.join(compilable)}")  # fmt: skip
 
 
 def default_choice(network: nn.Module) -> Choice:

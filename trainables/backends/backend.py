@@ -8,7 +8,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from losstune.spaces import InputError
 from losstune.trainables.rows import Layout, Named, Rows
 
 Build = Callable[[], nn.Module]
@@ -40,8 +39,7 @@ class Backend:
 
     def compile(self) -> None:
         """Let torch.compile make the network's kernels, once per shape. Bits then depend on the shape."""
-        raise InputError(f"resources.compile: {self.kind} networks have nothing to compile; allowed: false, or "
-                         "resources.backend sequential or grouped")  # fmt: skip
+        raise NotImplementedError(f"{self.kind} networks have nothing to compile")
 
     def bind(self, rows: Rows) -> None:
         """Make the networks' parameters those of the rows (n, P)."""

@@ -54,8 +54,8 @@ def best(digits_stack):
 def digits_stack(digits):
     from losstune.trainables.inputs import Inputs
     from losstune.trainables.metrics import METRICS
-    from losstune.trainables.scoring import Scorer
     from losstune.trainables.network import Network
+    from losstune.trainables.scoring import Scorer
     from losstune.trainables.trainer import Stack
 
     inputs = partial(Inputs, normalization=digits.normalization)
