@@ -160,7 +160,8 @@ def accuracy(path: str, epochs: int = 100, seeds: int = 5) -> dict:
         scores = stack.train_epoch()["softmax"].scores["accuracy"]
     mean, error = float(np.mean(scores)), float(np.std(scores, ddof=1) / np.sqrt(seeds))
     print(f"all_cnn_c, CIFAR-10, softmax, {epochs} epochs, learning rate {rates[0]:g}, decay {rates[1]:g}, "
-          f"{seeds} seeds: {100 * mean:.2f} +- {100 * error:.2f}% (paper 93.49), {time.perf_counter() - started:.0f} s")  # fmt: skip
+          f"{seeds} seeds: {100 * mean:.2f} +- {100 * error:.2f}% (paper 93.49), "
+          f"{time.perf_counter() - started:.0f} s")  # fmt: skip
     return {"accuracies": scores, "epochs": epochs, "learning_rate": rates[0], "weight_decay": rates[1]}
 
 

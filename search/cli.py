@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from losstune.spaces import InputError, StudyStopped
+from losstune.trainables.processor import prefer_wide_kernels
 
 if TYPE_CHECKING:
     from losstune.search.phases import Outcome
@@ -275,6 +276,7 @@ def _say_verdict(folder: Path, done_before: bool = False) -> None:
 def main() -> None:
     """The entry point: errors of the user's in one line and status 2; Ctrl-C and SIGTERM end with 130."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    prefer_wide_kernels()  # before anything loads NumPy; lanes inherit it
     try:
         app()
     except InputError as error:

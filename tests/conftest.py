@@ -1,3 +1,4 @@
+# ruff: noqa: E402
 """The command line as tests use it: in this process, where no Ray may start, and as real processes."""
 
 import contextlib
@@ -8,6 +9,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+
+from losstune.trainables.processor import prefer_wide_kernels
+
+prefer_wide_kernels()  # as the command line does, before NumPy is loaded: what lanes compute is compared in bits
 
 import psutil
 import pytest

@@ -12,6 +12,7 @@ from torch import Tensor
 from losstune.trainables.backends import Backend
 from losstune.trainables.heads import Heads, Targets, in_order
 from losstune.trainables.optimizers import OPTIMIZERS, clip
+from losstune.trainables.products import Products, TorchProducts
 from losstune.trainables.recipe import Recipe
 from losstune.trainables.rows import Layout, Named, Rows, stacked
 from losstune.trainables.trial import Trial
@@ -94,7 +95,7 @@ class Chunk:
 
     def __init__(
         self, members: list[Member], backend: Backend, layout_of: Callable[[str], Layout], recipe: Recipe,
-        in_features: int, device: torch.device,
+        in_features: int, device: torch.device, products: Products = TorchProducts,
     ):  # fmt: skip
         self.members = sorted(members, key=lambda m: in_order(m.trial))
         self.backend, self.layout_of, self.recipe, self.device = backend, layout_of, recipe, device
@@ -102,7 +103,7 @@ class Chunk:
         self.rows = self._rows()
         backend.bind(self.rows)
         self._load_buffers()
-        self.heads = Heads([m.trial for m in self.members], self.rows, layout_of, device)
+        self.heads = Heads([m.trial for m in self.members], self.rows, layout_of, device, products)
         self.in_features = in_features
         weights = recipe.class_weights
         self.class_weights = None if weights is None else torch.tensor(weights, device=device)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from losstune.trainables.losses.combine import loss_of
 from losstune.trainables.losses.loss import Loss
+from losstune.trainables.products import Products
 from losstune.trainables.rows import HEAD, Layout, Named, Rows
 from losstune.trainables.trial import Trial, is_number
 
@@ -48,9 +49,12 @@ class Heads:
     closed form where they can; the others go through autograd.
     """
 
-    def __init__(self, trials: list[Trial], rows: Rows, layout_of: Callable[[str], Layout], device: torch.device):
+    def __init__(
+        self, trials: list[Trial], rows: Rows, layout_of: Callable[[str], Layout], device: torch.device,
+        products: Products,
+    ):  # fmt: skip
         self.groups: list[_Group] = []
-        self.device, start = device, 0
+        self.device, self.products, start = device, products, 0
         for _, same in groupby(trials, key=in_order):
             own = list(same)
             members = slice(start, start + len(own))
@@ -100,54 +104,24 @@ class Heads:
         A mean over members would divide every learning rate by their number. Gradients of the final layers are left in
         the rows. progress (n, 1); draws: what draw gave.
         """
-        gradient = torch.empty_like(features)
-        means = []
-        if self.of_logits:
-            means += self._through_logits(features, gradient, targets, progress, second)
-        if self.of_features:
-            means += self._through_autograd(features, gradient, targets, progress, draws, second)
-        return torch.cat(means), gradient
-
-    def _through_logits(
-        self, features: Tensor, gradient: Tensor, targets: Targets, progress: Tensor, second: bool
-    ) -> list[Tensor]:
+        gradient, step = torch.empty_like(features), _Step(targets, progress, second)
         x = features[self.linear]
-        logits = torch.baddbmm(self.bias.unsqueeze(1), x, self.weight.transpose(1, 2))
-        means, parts = [], []
+        logits = self.products.linear(x, self.weight, self.bias) if self.of_logits else None
+        by_logits = torch.empty_like(logits) if self.of_logits else None
         for group in self.of_logits:
-            mean, part = _of_logits(group, logits[group.members], targets, progress, second)
-            means.append(mean)
-            parts.append(part)
-        by_logits = torch.cat(parts) if len(parts) > 1 else parts[0]
-        torch.bmm(by_logits.transpose(1, 2), x, out=self.weight_gradient)
-        torch.sum(by_logits, 1, out=self.bias_gradient)
-        torch.bmm(by_logits, self.weight, out=gradient[self.linear])
-        return means
-
-    def _through_autograd(
-        self, features: Tensor, gradient: Tensor, targets: Targets, progress: Tensor, draws: list[Tensor | None],
-        second: bool,
-    ) -> list[Tensor]:  # fmt: skip
-        means, leaves, places = [], [], []
+            if group.loss.closed_form(second):
+                step.in_closed_form(group, logits, by_logits)
+            else:
+                step.by_autograd_of_logits(group, logits, by_logits)
         for group in self.of_features:
-            m = group.members
-            x = features[m].detach().requires_grad_()
-            learned = {key: group.parameters[key].detach().requires_grad_() for key in group.gradients}
-            uniform = torch.stack(draws[m]) if group.loss.dropout else None
-            with torch.enable_grad():
-                parameters = {**group.parameters, **learned}
-                values = [
-                    group.loss(x, parameters, t, progress[m], group.hyperparameters, uniform, second)
-                    for t, _ in _of(targets, m)
-                ]
-                means.append(sum(map(_mean, values, [weight for _, weight in _of(targets, m)])))
-            leaves += [x, *learned.values()]
-            places += [gradient[m], *group.gradients.values()]
-        with torch.enable_grad():
-            found = torch.autograd.grad(torch.cat(means).sum(), leaves, allow_unused=True)
-        for place, value in zip(places, found, strict=True):
-            place.zero_() if value is None else place.copy_(value)
-        return [mean.detach() for mean in means]
+            uniform = torch.stack(draws[group.members]) if group.loss.dropout else None
+            step.by_autograd(group, features, gradient, uniform)
+        means = step.finish()
+        if self.of_logits:
+            self.products.by_weight(by_logits, x, self.weight_gradient)
+            torch.sum(by_logits, 1, out=self.bias_gradient)
+            self.products.by_input(by_logits, self.weight, gradient[self.linear])
+        return means, gradient
 
     @torch.no_grad()
     def move_state(self, features: Tensor, targets: Tensor) -> None:
@@ -172,25 +146,68 @@ class Heads:
                           for group in self.groups])  # fmt: skip
 
 
-def _of(targets: Targets, members: slice) -> Targets:
-    """The targets and weights of a slice of the members."""
-    return [(t[members], None if weight is None else weight[members]) for t, weight in targets]
+class _Step:
+    """The losses of one step. What needs autograd is gathered for a single backward pass: each costs as much as several
+    groups in closed form."""
+
+    def __init__(self, targets: Targets, progress: Tensor, second: bool):
+        self.targets, self.progress, self.second = targets, progress, second
+        self.means: list[Tensor] = []
+        self.wanted: list[Tensor] = []  # means whose gradients autograd is to find
+        self.leaves: list[Tensor] = []
+        self.places: list[Tensor] = []  # where the leaves' gradients go
+
+    def in_closed_form(self, group: _Group, logits: Tensor, by_logits: Tensor) -> None:
+        m, batch, means, parts = group.members, logits.shape[1], [], []
+        for t, weight in self._targets(m):
+            share = 1 / batch if weight is None else weight / batch
+            value, part = group.loss.value_and_gradient(
+                logits[m], t, self.progress[m], group.hyperparameters, share, self.second
+            )
+            means.append(_mean(value, weight))
+            parts.append(part)
+        by_logits[m].copy_(sum(parts[1:], parts[0]))
+        self.means.append(sum(means[1:], means[0]))
+
+    def by_autograd_of_logits(self, group: _Group, logits: Tensor, by_logits: Tensor) -> None:
+        m = group.members
+        z = logits[m].detach().requires_grad_()
+        with torch.enable_grad():
+            self._want(m, lambda t: group.loss.of_logits(z, t, self.progress[m], group.hyperparameters, self.second))
+        self.leaves.append(z)
+        self.places.append(by_logits[m])
+
+    def by_autograd(self, group: _Group, features: Tensor, gradient: Tensor, uniform: Tensor | None) -> None:
+        m = group.members
+        x = features[m].detach().requires_grad_()
+        learned = {key: group.parameters[key].detach().requires_grad_() for key in group.gradients}
+        parameters = {**group.parameters, **learned}
+        with torch.enable_grad():
+            self._want(m, lambda t: group.loss(x, parameters, t, self.progress[m], group.hyperparameters, uniform,
+                                               self.second))  # fmt: skip
+        self.leaves += [x, *learned.values()]
+        self.places += [gradient[m], *group.gradients.values()]
+
+    def finish(self) -> Tensor:
+        """The mean losses (n,); every gradient is in its place."""
+        if self.wanted:
+            with torch.enable_grad():
+                total = torch.cat(self.wanted).sum()
+            found = torch.autograd.grad(total, self.leaves, allow_unused=True)
+            for place, value in zip(self.places, found, strict=True):
+                place.zero_() if value is None else place.copy_(value)
+        return torch.cat(self.means)
+
+    def _want(self, members: slice, values: Callable[[Tensor], Tensor]) -> None:
+        mean = sum(_mean(values(t), weight) for t, weight in self._targets(members))
+        self.wanted.append(mean)
+        self.means.append(mean.detach())
+
+    def _targets(self, members: slice) -> Targets:
+        """The targets and weights of a slice of the members."""
+        return [(t[members], None if weight is None else weight[members]) for t, weight in self.targets]
 
 
 def _mean(values: Tensor, weight: Tensor | None) -> Tensor:
     """Weighted values (n, B) to their means over the examples (n,)."""
     return (values if weight is None else values * weight).mean(1)
-
-
-def _of_logits(
-    group: _Group, logits: Tensor, targets: Targets, progress: Tensor, second: bool
-) -> tuple[Tensor, Tensor]:
-    """Mean losses (n,) and the gradient (n, B, K) of their sum by the logits."""
-    m, batch = group.members, logits.shape[1]
-    mean = gradient = None
-    for t, weight in _of(targets, m):
-        share = 1 / batch if weight is None else weight / batch
-        value, part = group.loss.logit_gradient(logits, t, progress[m], group.hyperparameters, share, second)
-        value = _mean(value, weight)
-        mean, gradient = (value, part) if mean is None else (mean + value, gradient + part)
-    return mean, gradient

@@ -13,6 +13,7 @@ from losstune.trainables.backends import BACKENDS, Backend, Choice, able, check_
 from losstune.trainables.inputs import Inputs
 from losstune.trainables.memory import available, is_out_of_memory
 from losstune.trainables.network import Network
+from losstune.trainables.products import PRODUCTS
 from losstune.trainables.recipe import Recipe
 from losstune.trainables.trainer import Stack
 from losstune.trainables.trial import Trial
@@ -73,10 +74,14 @@ class Probe:
         """Simple ones first: what comes later has to be worth it."""
         for kind in reversed(list(BACKENDS)):
             for together in TOGETHER[self.device][kind] if kind in kinds else ():
-                yield Choice(kind, together, self.compiled)
+                for products in PRODUCTS if kind == "batched" and self._can_be_numpys() else ("torch",):
+                    yield Choice(kind, together, self.compiled, products)
+
+    def _can_be_numpys(self) -> bool:
+        return self.device == "cpu" and self.recipe.precision == "float32"
 
     def _try(self, choice: Choice, found: Measured, left: float) -> None:
-        name = f"{choice.kind} x {choice.together}"
+        name = f"{choice.kind} x {choice.together}" + (f", {choice.products}" if choice.kind == "batched" else "")
         best = min(found.milliseconds.values(), default=0.0)
         if found.milliseconds and best / 1e3 * choice.together * (1 + REPEATS * STEPS) > left:
             found.why[name] = "it would take too long to try"

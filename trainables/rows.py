@@ -58,25 +58,30 @@ class Layout:
             mask[entry.offset : entry.offset + entry.size] = float(entry.decays)
         return mask
 
-    def view(self, matrix: Tensor, name: str, channels_last: bool = False) -> Tensor:
-        """One parameter of every row of (n, P): (n, *shape), sharing memory; kernels in channels_last on request."""
+    def view(self, matrix: Tensor, name: str, order: str = "plain") -> Tensor:
+        """One parameter of every row of (n, P): (n, *shape), sharing memory.
+
+        order: how it lies there: "channels_last" for kernels, "inputs_first" for the matrices of a network's layers.
+        """
         entry = self.entries[name]
         part = matrix[:, entry.offset : entry.offset + entry.size]
-        if channels_last and len(entry.shape) == 4:
+        if order == "inputs_first" and len(entry.shape) == 2 and not name.startswith(HEAD):
+            return part.unflatten(1, entry.shape[::-1]).transpose(1, 2)
+        if order == "channels_last" and len(entry.shape) == 4:
             out, into, height, width = entry.shape
             return part.unflatten(1, (out, height, width, into)).permute(0, 1, 4, 2, 3)
         return part.unflatten(1, entry.shape)
 
-    def pack(self, named: Named, channels_last: bool) -> Tensor:
+    def pack(self, named: Named, order: str) -> Tensor:
         """A row (P,) from parameters by name."""
         row = torch.zeros(1, self.width)
         for name in self.entries:
-            self.view(row, name, channels_last)[0].copy_(named[name])
+            self.view(row, name, order)[0].copy_(named[name])
         return row[0]
 
-    def unpack(self, row: Tensor, channels_last: bool) -> Named:
+    def unpack(self, row: Tensor, order: str) -> Named:
         """Parameters by name, copied out of a row (P,) to the CPU."""
-        return {name: self.view(row.unsqueeze(0), name, channels_last)[0].cpu().contiguous().clone()
+        return {name: self.view(row.unsqueeze(0), name, order)[0].cpu().contiguous().clone()
                 for name in self.entries}  # fmt: skip
 
 
@@ -105,8 +110,8 @@ def stacked(rows: list[Tensor]) -> Tensor:
     return torch.stack([torch.nn.functional.pad(row, (0, width - row.shape[-1])) for row in rows])
 
 
-def leaf(layout: Layout, rows: Rows, name: str, members: slice = slice(None), channels_last: bool = False) -> Tensor:
+def leaf(layout: Layout, rows: Rows, name: str, members: slice = slice(None), order: str = "plain") -> Tensor:
     """A parameter of the given members as a leaf of autograd whose gradient is a view of the rows' gradient."""
-    value = layout.view(rows.parameter[members], name, channels_last).detach().requires_grad_()
-    value.grad = layout.view(rows.gradient[members], name, channels_last)
+    value = layout.view(rows.parameter[members], name, order).detach().requires_grad_()
+    value.grad = layout.view(rows.gradient[members], name, order)
     return value

@@ -26,6 +26,7 @@ from losstune.trainables.losses.combine import check_fits, loss_of
 from losstune.trainables.memory import is_out_of_memory
 from losstune.trainables.network import Network
 from losstune.trainables.optimizers import OPTIMIZERS
+from losstune.trainables.products import PRODUCTS, share_threads
 from losstune.trainables.recipe import Recipe
 from losstune.trainables.rows import HEAD, Layout, Named
 from losstune.trainables.seeds import derive
@@ -67,6 +68,9 @@ class Stack:
         self.choice = backend or default_choice(self.example)
         self.together = self.choice.together
         self.kind = BACKENDS[self.choice.kind]
+        self.products = PRODUCTS[self.choice.products]
+        if self.choice.products == "numpy":
+            share_threads()
         check_backend(self.example, network.spec, self.choice.kind, self.choice.compiled)
         self.draws_itself = network.spec not in ARCHITECTURES or is_random(self.example)
         self.layout = Layout.of_backbone(self.example, network.decay_norm)
@@ -93,7 +97,7 @@ class Stack:
 
     def join(self, trial: Trial, state: dict | None = None) -> None:
         """Take a trial in at this epoch boundary: from its start, or from the state that leave or state gave."""
-        pack = partial(self.layout_of(trial.loss).pack, channels_last=self.kind.channels_last)
+        pack = partial(self.layout_of(trial.loss).pack, order=self.kind.order)
         if state is None:
             kept = loss_of(trial.loss).passes, OPTIMIZERS[self.recipe.optimizer].slots
             averages, members = self.recipe.average is not None, []
@@ -125,7 +129,7 @@ class Stack:
         moving average there are "average" and "average_buffers" too.
         """
         members = self.members[trial_id]
-        unpack = partial(self.layout_of(members[0].trial.loss).unpack, channels_last=self.kind.channels_last)
+        unpack = partial(self.layout_of(members[0].trial.loss).unpack, order=self.kind.order)
         return {"epoch": members[0].epoch, "members": [saved(member, unpack) for member in members]}
 
     @property
@@ -246,13 +250,14 @@ class Stack:
     def _chunk(self, members: list[Member]) -> Chunk:
         idle = self.idle.get(len(members))
         backend = idle.pop() if idle else self._backend(len(members))
-        chunk = Chunk(members, backend, self.layout_of, self.recipe, self.in_features, self.device)
+        chunk = Chunk(members, backend, self.layout_of, self.recipe, self.in_features, self.device, self.products)
         if self.device.type == "cuda" and not self.draws_itself:
             chunk.take = CapturedStep(chunk)
         return chunk
 
     def _backend(self, members: int) -> Backend:
         backend = self.kind(self.example, self._build, self.layout, members, self.dtype)
+        backend.products = self.products
         if self.choice.compiled:
             backend.compile()
         return backend

@@ -95,7 +95,7 @@ def test_averaged_weights_are_what_is_scored_and_the_last_ones_are_scored_apart(
     plain.train_epoch()
     stack.train_epoch()
     for steps, row in enumerate(seen, 1):
-        value = plain.layout_of("softmax").view(row.unsqueeze(0), "1.weight")[0]
+        value = plain.layout_of("softmax").view(row.unsqueeze(0), "1.weight", plain.kind.order)[0]
         average += share_of_new(steps, 0.9) * (value - average)
     state = stack.state(trial.id)["members"][0]
     torch.testing.assert_close(state["average"]["1.weight"], average, rtol=1e-5, atol=1e-6)

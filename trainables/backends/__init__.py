@@ -20,11 +20,13 @@ BACKENDS: dict[str, type[Backend]] = {kind.kind: kind for kind in (Batched, Grou
 
 @dataclass(frozen=True)
 class Choice:
-    """A backend by name, how many members it computes together, and whether torch.compile makes its kernels."""
+    """A backend by name, how many members it computes together, whether torch.compile makes its kernels, and who
+    computes the matrix products of final layers and fully connected networks, see PRODUCTS."""
 
     kind: str
     together: int
     compiled: bool = False
+    products: str = "torch"
 
 
 def able(network: nn.Module) -> list[str]:

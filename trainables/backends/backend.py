@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from losstune.trainables.products import Products, TorchProducts
 from losstune.trainables.rows import Layout, Named, Rows
 
 Build = Callable[[], nn.Module]
@@ -19,12 +20,14 @@ class Backend:
     forward keeps what backward needs; backward leaves every gradient in the rows' gradient, where nothing need be
     cleared before. Features are detached: the final layers and losses are computed elsewhere.
 
-    kind: its name. channels_last: how kernels lie in the rows. exact: whether a member's numbers are the same bit for
-    bit in any company, on a CPU with one thread. together: how many members it can take; None: any number.
+    kind: its name. order: how parameters lie in the rows, see Layout.view. products: who computes matrix products.
+    exact: whether a member's numbers are the same bit for bit in any company, on a CPU with one thread. together: how
+    many members it can take; None: any number.
     """
 
     kind: ClassVar[str]
-    channels_last: ClassVar[bool] = True
+    order: ClassVar[str] = "channels_last"
+    products: Products = TorchProducts
     exact: ClassVar[bool] = True
     together: ClassVar[int | None] = None
 

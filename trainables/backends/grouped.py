@@ -124,7 +124,7 @@ class Grouped(Backend):
         self.rows = rows
         for layer in self.stacked:
             layer.to(rows.parameter.device)
-            layer.leaves = {key: leaf(self.layout, rows, f"{layer.layer_name}.{key}", channels_last=True)
+            layer.leaves = {key: leaf(self.layout, rows, f"{layer.layer_name}.{key}", order=self.order)
                             for key in layer.names}  # fmt: skip
 
     def forward(self, x: Tensor, training: bool = True) -> Tensor:

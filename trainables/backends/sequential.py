@@ -38,8 +38,8 @@ class Sequential(Backend):
     def bind(self, rows: Rows) -> None:
         self.rows = rows
         for name, parameter in self.module.named_parameters():
-            parameter.data = self.layout.view(rows.parameter, name, True)[0]
-            parameter.grad = self.layout.view(rows.gradient, name, True)[0]
+            parameter.data = self.layout.view(rows.parameter, name, self.order)[0]
+            parameter.grad = self.layout.view(rows.gradient, name, self.order)[0]
         for buffer in self.module.buffers():
             buffer.data = buffer.to(rows.parameter.device)
 

@@ -15,7 +15,7 @@ class Vmapped(Backend):
 
     kind = "vmap"
     exact = False  # mapped convolutions become grouped ones, in another kernel for one member than for more
-    channels_last = False  # vmap moves the members' dimension about, which leaves no layout to keep
+    order = "plain"  # vmap moves the members' dimension about, which leaves no layout to keep
 
     def __init__(self, network: nn.Module, build: Build, layout: Layout, members: int, dtype: torch.dtype):
         super().__init__(network, build, layout, members, dtype)

@@ -157,33 +157,36 @@ class Loss:
         """Loss per example (..., B) of logits as the final layer gives them, for losses that need no more."""
         return self._value({**hp, "logits": logits, "targets": targets, "progress": progress}, second)
 
-    def logit_gradient(
+    def closed_form(self, second: bool = False) -> tuple[Part, ...] | None:
+        """Formulas of value and gradient by the logits, to be summed, where the loss is nothing else; else None."""
+        if self.needs_features or self.margin or self.scale:
+            return None
+        if second or self.penalties or not self.transformed_criterion:
+            if self.transform:
+                return None
+            criterion = self.second_pass if second else self.criterion
+        else:
+            criterion = self.transformed_criterion
+        formulas = [getattr(part, "formula", None) for part in (criterion, *(() if second else self.penalties))]
+        return None if None in formulas else tuple(formulas)
+
+    def value_and_gradient(
         self, logits: Tensor, targets: Tensor, progress: Tensor, hp: Hyperparameters, weight: Tensor | float,
         second: bool = False,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """Loss per example (..., B), and the gradient (..., B, K) by the logits of its sum weighted by weight (..., B).
 
-        For losses that need no more than logits. Without autograd where the loss is one closed form.
+        Of a loss in closed form, without autograd.
         """
-        formula = self._formula(second)
-        if formula is None:
-            leaf = logits.detach().requires_grad_()
-            with torch.enable_grad():
-                value = self.of_logits(leaf, targets, progress, hp, second)
-                (gradient,) = torch.autograd.grad((value * weight).sum(), leaf)
-            return value.detach(), gradient
-        value, direction, size = call(formula, {**hp, "logits": logits, "targets": targets, "progress": progress})
-        factor = size * weight
-        factor = factor.unsqueeze(-1) if isinstance(factor, Tensor) else factor
-        return value, direction * factor if direction is logits else direction.mul_(factor)
-
-    def _formula(self, second: bool) -> Part | None:
-        """Value and gradient in one, where there is nothing but a criterion in closed form."""
-        if second:
-            return None if self.margin or self.transform else getattr(self.second_pass, "formula", None)
-        if self.margin or self.penalties or self.scale or (self.transform and not self.transformed_criterion):
-            return None
-        return getattr(self.transformed_criterion or self.criterion, "formula", None)
+        values = {**hp, "logits": logits, "targets": targets, "progress": progress}
+        total = gradient = None
+        for formula in self.closed_form(second):
+            value, direction, size = call(formula, values)
+            factor = size * weight
+            factor = factor.unsqueeze(-1) if isinstance(factor, Tensor) else factor
+            part = direction * factor if direction is logits else direction.mul_(factor)
+            total, gradient = (value, part) if total is None else (total + value, gradient.add_(part))
+        return total, gradient
 
     def __call__(
         self, features: Tensor, parameters: Named, targets: Tensor, progress: float | Tensor, hp: Hyperparameters,
