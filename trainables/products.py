@@ -59,5 +59,5 @@ PRODUCTS: dict[str, Products] = {"torch": TorchProducts, "numpy": NumpyProducts}
 
 
 def share_threads() -> None:
-    """Give NumPy's BLAS as many threads as torch has: by itself it takes every core, and lanes would wait for others."""
+    """Give NumPy's BLAS as many threads as torch has: by itself it takes all cores, and lanes would wait for others."""
     threadpoolctl.threadpool_limits(torch.get_num_threads(), user_api="blas")
