@@ -27,12 +27,12 @@ def images(count: int, shape: tuple[int, ...], classes: int = 10) -> Split:
 
 
 def make_stack(network: str, split: Split, members: int, choice: Choice, device: str, augmentation: str = "none",
-               **recipe) -> Stack:  # fmt: skip
+               source: str | None = None, **recipe) -> Stack:  # fmt: skip
     """A stack full of members of one loss, each a seed of its own."""
     shape = split.x.shape[1:]
     inputs = Inputs(split, Normalization(split.x[:5000]), device, resolve(augmentation, shape))
-    stack = Stack("benchmark", Network(network, shape, 10), Recipe(augmentation=check(augmentation), **recipe), inputs,
-                  inputs, None, device, members, choice)  # fmt: skip
+    spec, how = Network(network, shape, 10, source=source), Recipe(augmentation=check(augmentation), **recipe)
+    stack = Stack("benchmark", spec, how, inputs, inputs, None, device, members, choice)
     shared = space_of("softmax").shared()
     rates = shared["learning_rate"].default, shared["weight_decay"].default
     for seed in range(members):

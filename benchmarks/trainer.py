@@ -13,6 +13,7 @@ prefer_wide_kernels()  # before NumPy is loaded
 
 import time
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -32,26 +33,39 @@ TEN = ("softmax", "label_smoothing", "dropout", "final_layer_l2", "logit_penalty
 FASTEST = Choice("batched", 32, products="numpy")
 
 
-def fully_connected() -> None:
-    """The digits network at batch 64, by the number of members."""
+# By the units of their layers: the network of the default study, and one that is nothing but overhead.
+NETWORKS = {"mlp": (64, 128, 64, 10), "narrow": (64, 32, 10)}
+NARROW = """
+from torch import nn
+
+def build(input_shape, num_classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, num_classes))
+"""
+
+
+def fully_connected(name: str) -> None:
+    """A network on the digits at batch 64, by the number of members."""
     digits = load_dataset("digits", None, Path()).train
-    make = partial(make_stack, "mlp", digits, device="cpu")
+    spec, source = ("mlp", None) if name == "mlp" else ("narrow.py:build", NARROW)
+    make = partial(make_stack, spec, digits, device="cpu", source=source)
     alone = samples_per_second(make(members=1, choice=Choice("sequential", 1)), 19)
-    plain = plain_loop(digits)
-    print(f"mlp, member after member          {alone:12,.0f} samples/s")
-    print(f"mlp, a plain PyTorch loop         {plain:12,.0f} samples/s  {plain / alone:5.1f} x")
+    plain, units = plain_loop(digits, NETWORKS[name]), "-".join(map(str, NETWORKS[name]))
+    print(f"{units:12} member after member          {alone:12,.0f} samples/s")
+    print(f"{units:12} a plain PyTorch loop         {plain:12,.0f} samples/s  {plain / alone:5.1f} x")
     for products in PRODUCTS:
         for members in (1, 8, 32):
             choice = Choice("batched", members, products=products)
             rate = samples_per_second(make(members=members, choice=choice), 19)
-            print(f"mlp, {members:2} members by {products:5}          {rate:12,.0f} samples/s  {rate / alone:5.1f} x")
-        floor = products_alone(32, PRODUCTS[products])
-        print(f"mlp, 32 members, products alone   {floor:12,.0f} samples/s  {floor / alone:5.1f} x   (the floor)")
+            what = f"{members} members by {products}"
+            print(f"{units:12} {what:28} {rate:12,.0f} samples/s  {rate / alone:5.1f} x")
+        floor = products_alone(32, NETWORKS[name], PRODUCTS[products])
+        print(f"{units:12} 32 members, products alone   {floor:12,.0f} samples/s  {floor / alone:5.1f} x   (the floor)")
 
 
-def plain_loop(digits, epochs: int = 4) -> float:
-    """Samples per second of the digits network in a loop as anyone writes it: autograd, torch.optim.SGD, no loader."""
-    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 10))
+def plain_loop(digits, units: tuple[int, ...], epochs: int = 4) -> float:
+    """Samples per second in a loop as anyone writes it: autograd, torch.optim.SGD, no loader."""
+    layers = [layer for a, b in pairwise(units) for layer in (nn.Linear(a, b), nn.ReLU())]
+    net = nn.Sequential(nn.Flatten(), *layers[:-1])
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4)
     x, y = torch.from_numpy(digits.x).float() / 16, torch.from_numpy(digits.y)
     best = float("inf")
@@ -65,16 +79,16 @@ def plain_loop(digits, epochs: int = 4) -> float:
     return 19 * 64 / best
 
 
-def products_alone(members: int, products: Products) -> float:
-    """Samples per second of nothing but the matrix products that a step of the digits network cannot do without."""
-    shapes = [(64, 128), (128, 64), (64, 10)]
+def products_alone(members: int, units: tuple[int, ...], products: Products) -> float:
+    """Samples per second of nothing but the matrix products that a step cannot do without."""
+    shapes = list(pairwise(units))
     x = [torch.randn(members, 64, a) for a, _ in shapes]
     y = [torch.randn(members, 64, b) for _, b in shapes]
     w = [torch.randn(members, a, b).transpose(1, 2) for a, b in shapes]
     bias, out = [torch.zeros(members, b) for _, b in shapes], [torch.empty_like(weight) for weight in w]
 
     def step() -> None:
-        for index in range(3):
+        for index in range(len(shapes)):
             products.linear(x[index], w[index], bias[index])
             products.by_weight(y[index], x[index], out[index])
             if index:
@@ -138,7 +152,8 @@ def main() -> None:
     keep_freed_memory()
     share_threads()
     now(torch.device("cpu"))
-    fully_connected()
+    for name in NETWORKS:
+        fully_connected(name)
     losses_together()
     convolutional()
 

@@ -31,7 +31,10 @@ class ChunkEpoch:
     def step(self, step: int, x: Tensor, targets: Targets, seed_network: bool) -> None:
         """One step on the batches of all streams, x (u, B, *shape), targets (u, B)."""
         if seed_network:
-            torch.manual_seed(self.draws.network(self.chunk.members[0], step))
+            seed = self.draws.network(self.chunk.members[0], step)
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed looks for every kind of device, every time
+            if self.device.type == "cuda":
+                torch.cuda.manual_seed(seed)
         if self.drawn is None:
             self.drawn = [None] * len(self.chunk.members) if self.noise is None else self._draw(x.shape[1])
         progress, rate, *factors = (table[step] for table in self.tables)
