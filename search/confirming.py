@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections import deque
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import Connection
@@ -19,6 +21,7 @@ class Confirm:
     def __init__(self, study: Study, floor: dict[str, dict[str, float]], tx: Connection):
         self.study, self.floor = study, floor
         self.round, self.choices = 0, {}
+        self.to_ask: deque[tuple[int, str]] = deque()  # seed and loss
         self.begin(tx)
 
     def begin(self, tx: Connection) -> None:
@@ -34,6 +37,10 @@ class Confirm:
             for seed in range(self.study.confirm.seeds if trial is None else 0):
                 if self._id(loss, seed) not in known:
                     self._add_failed(tx, loss, seed)
+        # Seed by seed, all losses, so that a cut leaves pairs.
+        self.to_ask = deque((seed, loss) for seed in range(self.study.confirm.seeds)
+                            for loss, (_, trial) in self.choices.items()
+                            if trial is not None and self._id(loss, seed) not in known)  # fmt: skip
 
     def _add_failed(self, tx: Connection, loss: str, seed: int) -> None:
         write.add_trial(
@@ -50,18 +57,23 @@ class Confirm:
     def _id(self, loss: str, seed: int) -> str:
         return f"confirm{self.round}-{loss}-{seed:04d}"
 
-    def next(self, trials: dict[str, Row]) -> Row | None:
-        """The next member to train: seed by seed, all losses, so that a cut leaves pairs."""
-        for seed in range(self.study.confirm.seeds):
-            for loss, (choice, trial) in self.choices.items():
-                if trial is not None and self._id(loss, seed) not in trials:
-                    row = self._row(loss, seed, trial["parameters"], trial["configuration"], choice["best_epoch"])
-                    return {**row, "state": "running"}
-        return None
+    @property
+    def left(self) -> int:
+        """How many members are still to be asked."""
+        return len(self.to_ask)
 
-    def finished(self, trials: dict[str, Row]) -> bool:
-        rows = [row for row in trials.values() if row["phase"] == "confirm" and row["round"] == self.round]
-        return self.next(trials) is None and not any(row["state"] == "running" for row in rows)
+    def next(self) -> Row | None:
+        """The next member to train."""
+        if not self.to_ask:
+            return None
+        seed, loss = self.to_ask.popleft()
+        choice, trial = self.choices[loss]
+        row = self._row(loss, seed, trial["parameters"], trial["configuration"], choice["best_epoch"])
+        return {**row, "state": "running"}
+
+    def finished(self, running: Iterable[Row]) -> bool:
+        """Whether all is asked, and none of what runs is of this confirm."""
+        return not self.to_ask and not any(row["phase"] == "confirm" and row["round"] == self.round for row in running)
 
     def failed_results(self) -> dict[str, Any]:
         """What a failed member scores: the constant predictor's metrics."""

@@ -1,4 +1,4 @@
-"""From a plan to the job that every lane of it gets. Imports torch."""
+"""From a plan to the job that every lane of it gets. Without torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from losstune.search.plan import Plan, class_weights, decay_norm, precision
 from losstune.search.recipe_part import schedule_of
 from losstune.trainables.augmentation import check
-from losstune.trainables.lane import Job
+from losstune.trainables.job import Job
 from losstune.trainables.network import Network
 from losstune.trainables.recipe import Recipe
 from losstune.trainables.scoring import Scorer
@@ -24,6 +24,8 @@ def make_job(plan: Plan, folder: Path) -> Job:
         recipe=_recipe(plan),
         scorer=Scorer(plan.metric, plan.num_classes),
         folder=str(folder), device=device, width=study.resources.members,
+        backend=None if study.resources.backend == "auto" else study.resources.backend,
+        compiled=study.resources.compile,
         confirm_on_all=study.confirm.train_on == "all",
     )  # fmt: skip
 

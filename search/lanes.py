@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import os
 import tempfile
@@ -11,9 +12,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from losstune.search.conductor_actor import ConductorActor
+from losstune.search.job import make_job
 from losstune.search.ledger.database import Ledger
 from losstune.search.plan import Plan
-from losstune.search.study import Study
 from losstune.spaces import InputError, StudyStopped
 
 HEALTH_SECONDS = 3.0  # between looks at whether the conductor is well
@@ -26,28 +28,6 @@ _QUIET = {
 }  # fmt: skip
 
 
-class ConductorActor:
-    """The conductor in a process of its own, with the ledger opened there under this run's generation."""
-
-    def __init__(self, path: Path, generation: int, study: Study, floor: dict, greater_is_better: bool, test: list):
-        from losstune.search.conductor import Conductor
-
-        self.conductor = Conductor(study, Ledger(path, generation), floor, greater_is_better, test)
-
-    def call(self, method: str, *arguments: Any) -> Any:
-        """A method of the conductor. Once one has raised, memory and ledger may differ, and nothing goes on."""
-        if self.conductor.broken:
-            raise StudyStopped(self.conductor.broken)
-        try:
-            return getattr(self.conductor, method)(*arguments)
-        except Exception as error:
-            self.conductor.broken = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            raise
-
-    def broken(self) -> str | None:
-        return self.conductor.broken
-
-
 class Running:
     """Lanes at work for a study, in the background. Leave the context to let Ray go."""
 
@@ -56,20 +36,22 @@ class Running:
         self.error: BaseException | None = None
         self._done, self._checked = threading.Event(), 0.0
         self._local_files = contextlib.ExitStack()
+        self._going: threading.Thread | None = None
 
     def __enter__(self) -> Running:
         for name, value in _QUIET.items():
             os.environ.setdefault(name, value)
         import ray
 
+        rest = threading.Thread(target=_import_what_tune_needs, daemon=True)  # while Ray's own processes come up
+        rest.start()
         ray.init(address=self.address, include_dashboard=False if self.address is None else None, log_to_driver=False,
                  logging_level=logging.ERROR, namespace=f"losstune-{os.getpid()}")  # fmt: skip
+        rest.join()
         for name in ("ray", "ray.tune"):
             # A lane that died is started again and recorded as an event: forty lines of traceback help nobody.
             logging.getLogger(name).setLevel(logging.CRITICAL)
         try:
-            from losstune.search.job import make_job  # torch, while Ray's own processes come up
-
             self._job = make_job(self.plan, self.folder)
             self.slots = _slots(self.plan, ray.cluster_resources())
             self._conductor = self._start_conductor()
@@ -81,10 +63,17 @@ class Running:
         return self
 
     def __exit__(self, *exception: Any) -> None:
+        self.let_go()
+        self._going.join()
+        self._local_files.close()
+
+    def let_go(self) -> None:
+        """Let Ray end, in the background."""
         import ray
 
-        ray.shutdown()
-        self._local_files.close()
+        if self._going is None:
+            self._going = threading.Thread(target=ray.shutdown)
+            self._going.start()
 
     def wait(self, seconds: float) -> bool:
         """Whether the lanes have ended, waiting up to so long; raises what ended them if it was an error."""
@@ -124,7 +113,8 @@ class Running:
 
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         conductor = ray.remote(num_cpus=0, scheduling_strategy=here)(ConductorActor).remote(
-            self.ledger.path, self.ledger.generation, plan.study, floor, plan.metric.greater_is_better, [self._test]
+            self.ledger.path, self.ledger.generation, plan.study, floor, plan.metric.greater_is_better, [self._test],
+            self.slots,
         )
         return conductor
 
@@ -142,7 +132,7 @@ class Running:
         import ray
         from ray import tune
 
-        from losstune.trainables.lane import tune_trainable
+        from losstune.trainables.tune_lane import tune_trainable
 
         plan, resources = self.plan, self.plan.study.resources
         self._data = ray.put((plan.train, plan.validation))
@@ -160,6 +150,13 @@ class Running:
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False, checkpoint_frequency=0),
             ),
         )  # fmt: skip
+
+
+def _import_what_tune_needs() -> None:
+    """The packages of others that Ray Tune imports, which take most of its time."""
+    for name in ("pandas", "pyarrow.fs", "fsspec", "requests", "jinja2"):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
 
 
 def _slots(plan: Plan, cluster: dict[str, float]) -> int:

@@ -93,8 +93,10 @@ def measured(plan: Plan) -> list[str]:
     width = max(stack.layout_of(loss).width for loss in study.spaces)
     disk = members * (logits + width * 4) + slots * stack.width * width * 8
     return [
-        f"measured  {seconds:.3g} s per member-epoch, {stack.width} members at a time",
-        f"time      about {hours:.2g} h on {slots} {'slot' if slots == 1 else 'slots'}, plus half a minute to start",
+        f"measured  {seconds:.3g} s per member-epoch, {stack.width} members at a time, {stack.choice.kind} x "
+        f"{stack.choice.together}",
+        f"time      about {hours:.2g} h on {slots} {'slot' if slots == 1 else 'slots'}, plus half a minute to start "
+        f"and to report",
         f"disk      at most {disk / 1e6:.0f} MB",
         f"memory    about {(slots * memory + 0.7e9) / 1e9:.1f} GB",
     ]  # fmt: skip
@@ -112,7 +114,9 @@ def _probe(plan: Plan) -> tuple[float, Any]:
     share = min(1.0, max(PROBE_EXAMPLES, study.recipe.batch_size) / len(plan.train))
     used = [np.arange(max(1, round(share * len(part)))) for part in (plan.train, plan.validation)]
     train, validation = plan.train.take(used[0]), plan.validation.take(used[1])
-    stack = make_job(plan, Path()).stack(train, validation, Normalization(plan.train.x))
+    job = make_job(plan, Path())
+    found = job.measure(train)
+    stack = job.stack(train, validation, Normalization(plan.train.x), found.choice, found.width)
     _fill(stack, study)
     stack.train_epoch()
     epochs, started = 0, time.perf_counter()

@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from losstune.spaces import InputError, space_of
 
 Watch = Callable[[Standing], None]
 WATCH_SECONDS = 0.5
+WATCH_SHARE = 25  # a look that takes t seconds is followed by WATCH_SHARE * t of rest: the lanes want the cores
 
 
 @dataclass(frozen=True)
@@ -96,9 +98,18 @@ def _go_on(plan: Plan, ledger: Ledger, folder: Path, address: str | None, watch:
 
     greater = plan.metric.greater_is_better
     started, interrupted = time.time(), False
-    with Projection(folder, plan.study.name) as projection:
+    with contextlib.ExitStack() as stack:
+        projection = Projection(folder, plan.study.name)
+        follow = cache(lambda: stack.enter_context(projection))
+
+        def watching(now: Standing) -> None:
+            if now.training():
+                follow()  # not before: importing MLflow takes seconds of a core, which the lanes need to start
+            watch(now)
+
         if standing(plan.study, ledger, greater).phase != "done":
-            interrupted = _train(plan, ledger, folder, address, watch)
+            interrupted = _train(plan, ledger, folder, address, watching, stack)
+        follow()
         with ledger.transaction() as tx:
             facts = get_meta(tx, "facts")
             set_meta(tx, "facts", {**facts, "wall_seconds": facts.get("wall_seconds", 0.0) + time.time() - started})
@@ -111,19 +122,24 @@ def _go_on(plan: Plan, ledger: Ledger, folder: Path, address: str | None, watch:
     return Outcome(folder, now, True, interrupted or now.phase != "done", behind)
 
 
-def _train(plan: Plan, ledger: Ledger, folder: Path, address: str | None, watch: Watch) -> bool:
-    """Lanes at work until nothing is left, or until the user interrupts; then True."""
+def _train(plan: Plan, ledger: Ledger, folder: Path, address: str | None, watch: Watch,
+           stack: contextlib.ExitStack) -> bool:  # fmt: skip
+    """Lanes at work until nothing is left, or until the user interrupts; then True. Ray is gone when the stack ends."""
     from losstune.search.lanes import Running
 
-    interrupted = False
+    interrupted, rest = False, WATCH_SECONDS
     # Ray prints to standard output what its processes die of, whatever it is told; the ledger has it in a line.
-    silence = contextlib.redirect_stdout(io.StringIO())
-    with silence, Running(plan, ledger, folder, address) as lanes, _interruptible() as asked:
-        while not lanes.wait(WATCH_SECONDS):
+    stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+    lanes = stack.enter_context(Running(plan, ledger, folder, address))
+    with _interruptible() as asked:
+        while not lanes.wait(rest):
             if asked and not interrupted:
                 interrupted = True
                 lanes.stop()
+            began = time.monotonic()
             watch(standing(plan.study, ledger, plan.metric.greater_is_better))
+            rest = max(WATCH_SECONDS, WATCH_SHARE * (time.monotonic() - began))
+    lanes.let_go()
     watch(standing(plan.study, ledger, plan.metric.greater_is_better))
     return interrupted
 

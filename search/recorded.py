@@ -98,7 +98,7 @@ COLUMNS = ("accuracy", "top5_accuracy", "nll", "ece")  # what every member is me
 
 def _member_epochs(row: Row, passes: dict[str, int]) -> int:
     """What a trial was given; a loss that takes two passes per step counts twice."""
-    return row["epoch"] * len(row["seeds"]) * passes.get(row["loss"], 1)
+    return row["trained"] * len(row["seeds"]) * passes.get(row["loss"], 1)
 
 
 def _search_row(row: Row, passes: dict[str, int]) -> Row:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterable
 from statistics import fmean
 from typing import Any
 
@@ -90,7 +91,7 @@ class Search:
         """Tell the loss's proposals how a trial ended."""
         self.proposals[row["loss"]].tell(row["number"], state, row["score"], self.floor)
 
-    def next(self, trials: dict[str, Row]) -> Row | None:
+    def next(self) -> Row | None:
         """A new trial of the loss that has been asked least, so that all advance in step; None when there is none now.
 
         A loss whose method waits for results is passed over: then others go ahead of it.
@@ -109,6 +110,11 @@ class Search:
             "parameters": parameters, "configuration": {**self.study.spaces[loss].fixed, **parameters},
             "seeds": list(range(self.study.search.seeds)), "epochs": self.study.recipe.epochs, "state": "running",
         }  # fmt: skip
+
+    @property
+    def left(self) -> int:
+        """How many trials are still to be asked, at most."""
+        return sum(self._wanted(loss) - self.asked[loss] for loss in self._open())
 
     def _open(self) -> list[str]:
         """The losses that have not been asked all they are to be asked."""
@@ -145,9 +151,9 @@ class Search:
     def _out_of_time(self) -> bool:
         return out_of_time(self.study, self.spent)
 
-    def finished(self, trials: dict[str, Row]) -> bool:
-        running = any(row["state"] == "running" for row in trials.values() if row["phase"] == "search")
-        return self._all_asked() and not running
+    def finished(self, running: Iterable[Row]) -> bool:
+        """Whether all is asked, and none of what runs is of the search."""
+        return self._all_asked() and not any(row["phase"] == "search" for row in running)
 
     def choose(self, tx: Connection, trials: dict[str, Row]) -> None:
         """Commit the best full-length trial of every loss; a new round when an earlier choice changes or grew."""

@@ -58,11 +58,17 @@ class Standing:
     def members_running(self, search_seeds: int) -> int:
         return sum(row.running * search_seeds + row.confirm_running for row in self.losses.values())
 
+    def training(self) -> bool:
+        """Whether lanes of the latest run have trained their first epochs."""
+        return any(event["kind"] == "training" and event["time"] > self._run_began() for event in self.events)
+
     def live_slots(self) -> int:
         """Slots whose lane of the latest run was heard of in the last minute."""
-        run = max((event["time"] for event in self.events if event["kind"] == "run"), default=0.0)
-        heard = (lane["slot"] for lane in self.lanes if lane["started"] > run and time.time() - lane["seen"] < 60)
-        return len(set(heard))
+        run, now = self._run_began(), time.time()
+        return len({lane["slot"] for lane in self.lanes if lane["started"] > run and now - lane["seen"] < 60})
+
+    def _run_began(self) -> float:
+        return max((event["time"] for event in self.events if event["kind"] == "run"), default=0.0)
 
     def outside_training(self) -> float | None:
         """Slot seconds that were not training, per ended trial; None when none has ended."""
@@ -101,7 +107,7 @@ def standing(study: Study, ledger: Ledger, greater_is_better: bool) -> Standing:
 
 def _count(loss: LossStanding, row: dict[str, Any], round_: int, study: Study, sign: int) -> None:
     loss.slot_seconds += row["slot_seconds"]
-    loss.member_epochs += row["epoch"] * len(row["seeds"]) * space_of(loss.loss).passes
+    loss.member_epochs += row["trained"] * len(row["seeds"]) * space_of(loss.loss).passes
     if row["phase"] == "search":
         loss.asked += 1
         setattr(loss, row["state"], getattr(loss, row["state"]) + 1)

@@ -252,7 +252,7 @@ def main(folder: Path, last: bool) -> int:
     """Follow a study until its process ends; the exit status is 0 when MLflow has all of it. last: one pass only."""
     # Ctrl-C reaches every process of the terminal; what it means is the study's process's to decide.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.nice(10 - os.nice(0))
+    os.nice(19 - os.nice(0))  # below the lanes, which Ray starts at 15
     asked = threading.Event()
     if last:
         asked.set()

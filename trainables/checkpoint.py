@@ -7,8 +7,6 @@ import io
 import os
 from pathlib import Path
 
-import torch
-
 
 class DamagedCheckpoint(Exception):
     """A checkpoint that is missing, truncated or altered."""
@@ -16,6 +14,8 @@ class DamagedCheckpoint(Exception):
 
 def write(path: Path, state: dict) -> str:
     """Write a trial's state; the file's sha256 in hex. The file appears whole under its name or not at all."""
+    import torch  # which who only writes bytes need not load
+
     buffer = io.BytesIO()
     torch.save(state, buffer)
     content = buffer.getvalue()
@@ -36,6 +36,8 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def read(path: Path, digest: str) -> dict:
     """The state in a file; DamagedCheckpoint when it is not the one that was written."""
+    import torch
+
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -1,122 +1,187 @@
-"""A lane: one slot's stack, with trials passing through. The one place here that knows Ray Tune."""
+"""A lane: one slot's stack, with trials passing through, trained while the conductor decides."""
 
 from __future__ import annotations
 
-import contextlib
 import time
-import traceback
-import uuid
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from losstune.spaces import InputError
 from losstune.trainables import checkpoint, predictions
+from losstune.trainables.backends import Choice
 from losstune.trainables.datasets import Split
 from losstune.trainables.inputs import Inputs, Normalization
+from losstune.trainables.job import Job
 from losstune.trainables.losses.combine import loss_of
-from losstune.trainables.messages import Order, Orders, Report
-from losstune.trainables.recipe import Recipe
+from losstune.trainables.messages import Exchange, Message, Order, Orders, Report
 from losstune.trainables.scoring import Scorer
-from losstune.trainables.trainer import EpochResult, Network, Stack
+from losstune.trainables.trainer import EpochResult, Stack
 
-NEWS_SECONDS = 5.0  # a lane asks for orders at least this often, whatever its trials do
-CHECKPOINT_SECONDS = 15.0  # the most training that a crash can cost a trial
-Exchange = Callable[[str, list[Report], int, float], Orders]
-
-
-@dataclass(frozen=True)
-class Job:
-    """What every lane of a study needs. folder: where checkpoints and predictions go."""
-
-    study: str
-    network: Network
-    recipe: Recipe
-    scorer: Scorer
-    folder: str
-    device: str = "cpu"
-    width: int | None = None
-    confirm_on_all: bool = False
-
-    def stack(self, train: Split, validation: Split, normalization: Normalization) -> Stack:
-        """An empty stack for this job on the given data."""
-        inputs = partial(Inputs, normalization=normalization, device=self.device)
-        return Stack(self.study, self.network, self.recipe, inputs(train), inputs(validation), self.scorer.followed,
-                     self.device, self.width)  # fmt: skip
+NEWS_SECONDS = 1.0  # a lane is heard of, and asks for its free places, at least this often
+IDLE_SECONDS = 0.05, 1.0  # the first and the longest pause of a lane that has nothing to train
+CHECKPOINT_SECONDS = 15.0  # the most training that a crash can cost a trial, unless saving is slow
+SAVING_SHARE = 20  # what takes t seconds to save is saved after SAVING_SHARE * t at the earliest
 
 
 @dataclass
 class _Held:
-    """A trial in the stack: what was ordered, the epochs not reported yet, seconds since the last report and save."""
+    """A trial in the stack: what was ordered, the epochs not reported yet and their seconds.
+
+    saved: the lane's training seconds at its last checkpoint.
+    """
 
     order: Order
-    curve: list[dict[str, Any]]
+    saved: float
+    curve: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
-    unsaved: float = 0.0
 
 
 class Lane:
-    """Trains what it is ordered to and reports at rungs. Knows no Ray: exchange is any callable."""
+    """Trains what it is ordered to, and goes on while the conductor decides. Knows no Ray.
 
-    def __init__(self, job: Job, train: Split, validation: Split, exchange: Exchange, lane_id: str):
+    exchange: how it speaks to the conductor. backend, width: what was measured for its stack. A rung's report holds the epochs up to the rung; those that a trial trains
+    until it hears that it is stopped there are no part of its curve, and are reported as its cost when it leaves.
+    """
+
+    def __init__(self, job: Job, train: Split, validation: Split, exchange: Exchange, lane_id: str,
+                 backend: Choice | None = None, width: int | None = None):  # fmt: skip
         self.job, self.train, self.validation = job, train, validation
+        self.backend, self.width = backend, width
         self.exchange, self.id = exchange, lane_id
-        self.test: Split | None = None
+        self.test: Inputs | None = None
         self.held: dict[str, _Held] = {}
-        self.training_seconds = 0.0
+        self.training_seconds, self.epoch_seconds = 0.0, 0.0  # in all, and of the last epoch
+        self.saving_seconds = 0.0  # what the last round of checkpoints took
+        self.news: list[Report] = []  # not sent yet
+        self.sent, self.unanswered = 0, False  # messages so far, and whether the last one has no answer yet
+        self.told_at, self.told_of_training = 0.0, False
+        self.pause = IDLE_SECONDS[0]
         self.normalization = Normalization(train.x)
         self.stack, self.phase = self._stack(train), "search"
 
     def _stack(self, train: Split) -> Stack:
-        return self.job.stack(train, self.validation, self.normalization)
+        return self.job.stack(train, self.validation, self.normalization, self.backend, self.width)
 
     def turn(self) -> bool:
-        """Train until there is news, report it, follow the orders. False when there is nothing left to do."""
-        reports = self._train_until_news() if self.held else []
-        orders = self.exchange(self.id, reports, self.stack.free, self.training_seconds)
+        """Train up to the next boundary between epochs, tell what is new, follow what has been answered.
+
+        False when there is nothing left to do.
+        """
+        if self.held:
+            self._train()
+        if self.unanswered and not self._follow(self.exchange.answer(0.0 if self.held else None)):
+            return False
+        if self.unanswered or not self._has_news():
+            return True
+        patience = self._patience() if self.held else None
+        self._tell()
+        return self._follow(self.exchange.answer(patience))
+
+    def _has_news(self) -> bool:
+        if self.news or not self.held or (self.training_seconds and not self.told_of_training):
+            return True
+        return time.monotonic() - self.told_at > NEWS_SECONDS
+
+    def _tell(self) -> None:
+        self.sent += 1
+        notes, self.stack.notes = self.stack.notes, []
+        self.exchange.send(
+            Message(self.id, self.sent, self.news, max(0, self.stack.free), self.training_seconds, notes)
+        )
+        self.news, self.unanswered = [], True
+        self.told_at, self.told_of_training = time.monotonic(), self.training_seconds > 0
+
+    def _patience(self) -> float:
+        """How long to wait for the answer to the news before training on, in seconds: what an epoch without it wastes.
+
+        That is the share of the places whose trials may be stopped now, or that are empty.
+        """
+        at_rungs = {report.trial for report in self.news
+                    if report.trial in self.held and report.epoch in self.held[report.trial].order.report_at}  # fmt: skip
+        undecided = sum(len(self.held[trial].order.trial.seeds) for trial in at_rungs)
+        return self.epoch_seconds * min(1.0, (undecided + max(0, self.stack.free)) / self.stack.width)
+
+    def _follow(self, orders: Orders | None) -> bool:
+        """Do what was answered, if anything. False when there is nothing left to do."""
+        if orders is None:
+            return True
+        self.unanswered = False
         for trial in orders.stop:
-            if self.held.pop(trial, None):
-                self.stack.leave(trial)
-        if orders.park:
-            self.exchange(self.id, [self._park(trial) for trial in list(self.held)], 0, self.training_seconds)
+            self._let_go(trial)
+        if orders.park or orders.done:
+            for held in list(self.held.values()) if orders.park else ():
+                self._leave(held, save=True, parked=True)
+            if self.news:
+                self._tell()
+                self.exchange.answer(None)
             return False
         for order in orders.start:
             self._start(order, orders.test)
-        return not orders.done
+        self._rest()
+        return True
 
-    def _train_until_news(self) -> list[Report]:
-        started = time.monotonic()
-        while True:
-            before = time.perf_counter()
-            results = self.stack.train_epoch()
-            self.training_seconds += time.perf_counter() - before
-            reports = [report for trial, result in results.items() if (report := self._news(trial, result))]
-            if reports or time.monotonic() - started > NEWS_SECONDS:
-                return reports
+    def _rest(self) -> None:
+        """Pause when there is nothing to train: others still train what the next ask waits for."""
+        if self.held:
+            self.pause = IDLE_SECONDS[0]
+        else:
+            time.sleep(self.pause)
+            self.pause = min(2 * self.pause, IDLE_SECONDS[1])
 
-    def _news(self, trial: str, result: EpochResult) -> Report | None:
-        """Record an epoch; the trial's report if it has failed, is at a rung or at its end, or is due a checkpoint."""
-        held = self.held[trial]
+    def _let_go(self, trial: str) -> None:
+        """Stop a trial. What it has trained since its last report decided nothing, but is told of as its cost."""
+        held = self.held.get(trial)
+        if held is not None and held.curve:
+            self._leave(held)
+        elif held is not None:
+            self._drop(held)
+
+    def _train(self) -> None:
+        """One epoch, and the reports that follow from it."""
+        before = time.perf_counter()
+        results = self.stack.train_epoch()
+        self.epoch_seconds = time.perf_counter() - before
+        self.training_seconds += self.epoch_seconds
+        for trial, result in results.items():
+            self._note(self.held[trial], result)
+        self._save_those_due()
+
+    def _note(self, held: _Held, result: EpochResult) -> None:
+        """Record an epoch of a trial; report it if it has failed, is at a rung or at its end."""
+        trial = held.order.trial
         held.seconds += result.seconds
-        held.unsaved += result.seconds * len(self.held)
         held.curve.append({"epoch": result.epoch, "train_loss": result.train_loss, "scores": result.scores})
         failure = _failure(held.order, result, self.job.scorer)
         if failure:
-            return self._report(held, failure=failure)
-        last = result.epoch >= held.order.trial.epochs
-        if last and held.order.trial.phase != "search":
-            return self._report(held, results=self._measure(held.order))
-        if last:
-            return self._report(held)
-        if held.unsaved >= CHECKPOINT_SECONDS:
-            return self._report(held, save=True)
-        return self._report(held) if result.epoch in held.order.report_at else None
+            self._leave(held, failure=failure)
+        elif result.epoch >= trial.epochs:
+            self._leave(held, results=self._measure(held.order) if trial.phase != "search" else None)
+        elif result.epoch in held.order.report_at:
+            self.news.append(self._report(held))
+
+    def _save_those_due(self) -> None:
+        """Checkpoints of trials that have trained long without one; together, so that messages stay few."""
+        due = max(CHECKPOINT_SECONDS, SAVING_SHARE * self.saving_seconds)
+        since = {trial: self.training_seconds - held.saved for trial, held in self.held.items()}
+        if max(since.values(), default=0.0) < due:
+            return
+        before = time.perf_counter()
+        for trial, seconds in since.items():
+            if seconds >= due / 2:
+                self.news.append(self._report(self.held[trial], save=True))
+        self.saving_seconds = time.perf_counter() - before
+
+    def _leave(self, held: _Held, **news: Any) -> None:
+        """Report a trial for the last time, and let it go."""
+        self.news.append(self._report(held, left=True, **news))
+        self._drop(held)
+
+    def _drop(self, held: _Held) -> None:
+        del self.held[held.order.trial.id]
+        self.stack.drop(held.order.trial.id)
 
     def _report(self, held: _Held, save: bool = False, **news: Any) -> Report:
         order, epoch = held.order, self.stack.epoch_of(held.order.trial.id)
@@ -124,16 +189,9 @@ class Lane:
             path = Path(self.job.folder) / "checkpoints" / order.trial.id / f"{order.attempt:03d}-{epoch:05d}.pt"
             digest = checkpoint.write(path, self.stack.state(order.trial.id))
             news |= {"checkpoint": str(path), "checkpoint_digest": digest}
-            held.unsaved = 0.0
+            held.saved = self.training_seconds
         report = Report(order.trial.id, order.attempt, epoch, held.curve, held.seconds, **news)
         held.curve, held.seconds = [], 0.0
-        return report
-
-    def _park(self, trial: str) -> Report:
-        """A trial's last report before it is let go unfinished."""
-        report = self._report(self.held[trial], save=True, parked=True)
-        self.stack.leave(trial)
-        del self.held[trial]
         return report
 
     def _start(self, order: Order, test: Any) -> None:
@@ -146,35 +204,34 @@ class Lane:
                 state = checkpoint.read(Path(order.checkpoint), order.checkpoint_digest)
             except checkpoint.DamagedCheckpoint as damage:
                 warnings.warn(f"{damage}; {order.trial.id} starts again", stacklevel=2)
-        self.held[order.trial.id] = _Held(order, [])
+        self.held[order.trial.id] = _Held(order, self.training_seconds)
         self.stack.join(order.trial, state)
 
     def _enter_confirm(self, test: Split) -> None:
         if self.held:
             raise RuntimeError("a lane was given the test split while it still searches")
-        self.phase, self.test = "confirm", test
-        train = self.train
-        if self.job.confirm_on_all:
-            train = _joined(self.train, self.validation)
-        self.stack = self._stack(train)
+        self.phase, self.test = "confirm", self.job.inputs(test, self.normalization)
+        self.stack = self._stack(_joined(self.train, self.validation) if self.job.confirm_on_all else self.train)
 
     def _measure(self, order: Order) -> dict[str, Any]:
         """A confirmed member on validation and test: its metrics; its logits and weights go to files."""
         trial, loss = order.trial, order.trial.loss
-        on = {name: self.stack.logits(trial.id, Inputs(split, self.normalization, self.job.device))[0]
-              for name, split in (("validation", self.validation), ("test", self.test))}  # fmt: skip
+        logits = {name: self.stack.logits(trial.id, inputs)[0]
+                  for name, inputs in (("validation", self.stack.validation), ("test", self.test))}  # fmt: skip
+        targets = {"validation": self.validation.y, "test": self.test.y.cpu().numpy()}
         folder = Path(self.job.folder)
         predictions.write(folder / "predictions" / f"{trial.id}.npz", predictions.Predictions(
-            on["validation"], self.validation.y, on["test"], self.test.y, loss_of(loss).probabilities))  # fmt: skip
+            logits["validation"], targets["validation"], logits["test"], targets["test"],
+            loss_of(loss).probabilities))  # fmt: skip
         member = self.stack.state(trial.id)["members"][0]
         checkpoint.write(folder / "weights" / f"{trial.id}.pt", {
-            "parameters": member["parameters"], "buffers": member["buffers"],
+            "parameters": member.get("average", member["parameters"]),
+            "buffers": member.get("average_buffers", member["buffers"]),
             "mean": self.normalization.mean, "scale": self.normalization.scale,
         })  # fmt: skip
-        results = {"test": self.job.scorer.all(on["test"], loss, self.test.y)}
-        if not self.job.confirm_on_all:
-            results["validation"] = self.job.scorer.all(on["validation"], loss, self.validation.y)
-        return results
+        # Validation has been trained on too where confirm trains on all.
+        measured = ("test",) if self.job.confirm_on_all else ("test", "validation")
+        return {name: self.job.scorer.all(logits[name], loss, targets[name]) for name in measured}
 
 
 def _failure(order: Order, result: EpochResult, scorer: Scorer) -> str | None:
@@ -190,58 +247,3 @@ def _failure(order: Order, result: EpochResult, scorer: Scorer) -> str | None:
 
 def _joined(first: Split, second: Split) -> Split:
     return Split(np.concatenate([first.x, second.x]), np.concatenate([first.y, second.y]))
-
-
-def tune_trainable() -> type:
-    """The Ray Tune class around a lane, made where Tune is wanted: the lane itself needs no Ray."""
-    import psutil
-    import ray
-    from ray import tune
-
-    class LaneTrainable(tune.Trainable):
-        def setup(self, config: dict, conductor: Any, data: list, job: Job) -> None:
-            torch.set_num_threads(max(1, int(config["threads"])))
-            self.conductor = conductor
-            self.lane_id = f"{self.trial_id}-{uuid.uuid4().hex[:8]}"
-            device = torch.cuda.get_device_name() if job.device == "cuda" else "cpu"
-            self._call("register", self.trial_id, self.lane_id, psutil.Process().create_time(), device)
-            with self._saying_why():
-                self.lane = Lane(job, *ray.get(data[0]), self._exchange, self.lane_id)
-
-        def _call(self, *message: Any) -> Any:
-            return ray.get(self.conductor.call.remote(*message))
-
-        def _exchange(self, *message: Any) -> Orders:
-            orders = self._call("exchange", *message)
-            if orders.test is not None:
-                orders.test = ray.get(orders.test[0])
-            return orders
-
-        @contextlib.contextmanager
-        def _saying_why(self) -> Iterator[None]:
-            """What a lane dies of, for the reasons of the trials that it takes down."""
-            try:
-                yield
-            except Exception as error:
-                message = f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
-                # What the user's own code does wrong, it would do wrong on every lane.
-                told = ("give_up", message) if isinstance(error, InputError) else ("lane_error", self.lane_id, message)
-                with contextlib.suppress(ray.exceptions.RayError):
-                    self._call(*told)
-                traceback.print_exc()
-                raise
-
-        def step(self) -> dict:
-            with self._saying_why():
-                goes_on = self.lane.turn()
-            if goes_on and not self.lane.held:
-                time.sleep(0.05)  # others still train what the next ask waits for
-            return {"done": not goes_on}
-
-        def save_checkpoint(self, checkpoint_dir: str) -> None:
-            """Tune's checkpoints are off: the ledger knows each trial's own."""
-
-        def load_checkpoint(self, checkpoint_dir: str) -> None:
-            """Nothing to load, see save_checkpoint."""
-
-    return LaneTrainable

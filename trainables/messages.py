@@ -1,9 +1,18 @@
-"""What conductor and lanes say to each other."""
+"""What conductor and lanes say to each other.
+
+A lane sends a Message and trains on; the Orders that answer it are followed at the boundary between epochs at which
+they have come. A lane has at most one message without an answer, and what is ordered fits the places it had told of:
+
+    places that a lane may be given = Message.free + those of the trials that the answer stops
+
+A trial that has left the lane (Report.left) is in free already, and the conductor does not count it again. Between
+message and answer more places may come free; the next message tells of them.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from losstune.trainables.trial import Trial
 
@@ -14,7 +23,8 @@ class Report:
 
     curve: per epoch since the last report {"epoch", "train_loss": [..], "scores": {metric: [..]}}, a value per member.
     seconds: slot time it took since then. failure: why it failed, if so. results: what confirm measured at the end.
-    parked: the lane lets it go unfinished, because it was asked to.
+    left: the trial has left the lane, and its places are free: it has come to its end, has failed, was let go because
+    it was asked to be stopped (then the epochs since the decision only cost), or is parked: let go unfinished.
     """
 
     trial: str
@@ -26,7 +36,24 @@ class Report:
     checkpoint_digest: str | None = None
     failure: str | None = None
     results: dict[str, Any] | None = None
+    left: bool = False
     parked: bool = False
+
+
+@dataclass(frozen=True)
+class Message:
+    """All news of a lane. A message that is sent again has its number again, and gets the answer that it got.
+
+    number: counts the lane's messages from 1. free: places for members that are free as it is sent.
+    training_seconds: of the lane so far. notes: what else happened, a sentence each, for the study's record.
+    """
+
+    lane: str
+    number: int
+    reports: list[Report]
+    free: int
+    training_seconds: float
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -44,7 +71,8 @@ class Order:
 class Orders:
     """What a lane is to do now. park: let all trials go after a checkpoint. test: the sealed split, in confirm only.
 
-    done: nothing more will come; the lane ends. Otherwise a lane without trials asks again soon.
+    stop: trials to let go; those that have left already are passed over. done: nothing more will come; the lane ends.
+    Otherwise a lane without trials asks again soon.
     """
 
     start: list[Order] = field(default_factory=list)
@@ -52,3 +80,13 @@ class Orders:
     park: bool = False
     done: bool = False
     test: Any = None
+
+
+class Exchange(Protocol):
+    """How a lane speaks to the conductor. Every message is answered before the next one is sent."""
+
+    def send(self, message: Message) -> None:
+        """Send without waiting for the answer."""
+
+    def answer(self, seconds: float | None) -> Orders | None:
+        """The answer, waiting for it so long at most, or until it has come (None); None when it has not come."""

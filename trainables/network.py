@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from torch import nn
-
-from losstune.trainables.architectures.networks import build_network, split_final_layer
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -21,5 +21,8 @@ class Network:
 
     def build(self) -> tuple[nn.Module, int]:
         """A fresh backbone, to penultimate features, and their number."""
+        # torch, which who only hands a network on need not load.
+        from losstune.trainables.architectures.networks import build_network, split_final_layer
+
         module = build_network(self.spec, self.input_shape, self.num_classes, self.source)
         return split_final_layer(module, self.num_classes)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from losstune.trainables.datasets import Split
-from losstune.trainables.losses.combine import loss_of
 from losstune.trainables.metrics import METRICS, Metric, accuracy_of, constant_score
 
 FOLLOWED = ("accuracy", "nll")  # beside the study's metric
@@ -29,7 +28,7 @@ class Scorer:
 
     def all(self, logits: np.ndarray, loss: str, targets: np.ndarray) -> dict[str, float]:
         """Every metric of one member's logits (N, K)."""
-        family = loss_of(loss).probabilities
+        family = _family(loss)
         return {metric.name: metric.score(logits, targets, family) for metric in self._metrics()}
 
     def floor(self, train_targets: np.ndarray, split: Split) -> dict[str, float]:
@@ -43,5 +42,12 @@ class Scorer:
     def _each(self, metric: Metric, logits: np.ndarray, loss: str, targets: np.ndarray) -> list[float]:
         if metric.name == "accuracy":
             return accuracy_of(logits, targets).tolist()
-        family = loss_of(loss).probabilities
+        family = _family(loss)
         return [metric.score(own, targets, family) for own in logits]
+
+
+def _family(loss: str) -> str | None:
+    """How a loss's logits become probabilities, if at all."""
+    from losstune.trainables.losses.combine import loss_of  # torch, which who only hands a scorer on need not load
+
+    return loss_of(loss).probabilities

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 
 def derive(*parts: str | int) -> int:
@@ -15,4 +17,6 @@ def derive(*parts: str | int) -> int:
 
 def generator(*parts: str | int) -> torch.Generator:
     """A CPU generator with the derived seed: the same draws on every device."""
+    import torch  # which who only derives seeds need not load
+
     return torch.Generator().manual_seed(derive(*parts))

@@ -64,6 +64,16 @@ class Ledger:
         if version is not None and version > schema.VERSION:
             raise InputError(f"{self.path}: written by a newer losstune (schema {version}); "
                              f"allowed: up to {schema.VERSION}")  # fmt: skip
+        if version is not None and version < schema.VERSION:
+            self._upgrade()
+
+    def _upgrade(self) -> None:
+        """Give a ledger of an older losstune what it lacks."""
+        with self.engine.begin() as tx:
+            if get_meta(tx, "schema") < 2:
+                tx.exec_driver_sql("ALTER TABLE trials ADD COLUMN trained INTEGER DEFAULT 0 NOT NULL")
+                tx.exec_driver_sql("UPDATE trials SET trained = epoch")
+            set_meta(tx, "schema", schema.VERSION)
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:

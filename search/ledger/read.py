@@ -21,6 +21,12 @@ def all_reports(tx: Connection) -> list[Row]:
     return _rows(tx, select(reports).order_by(reports.c.sequence))
 
 
+def decisions(tx: Connection) -> dict[tuple[str, int], str]:
+    """What was decided on each report, by trial and epoch."""
+    rows = tx.execute(select(reports.c.trial, reports.c.epoch, reports.c.decision))
+    return {(trial, epoch): decision for trial, epoch, decision in rows}
+
+
 def all_choices(tx: Connection, round_: int | None = None) -> list[Row]:
     """The chosen configurations of a round, by default the latest."""
     if round_ is None:

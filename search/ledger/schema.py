@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from sqlalchemy import JSON, Column, Float, Integer, MetaData, String, Table, UniqueConstraint
 
-VERSION = 1
+VERSION = 2
 metadata = MetaData()
 
-# The study's identity, the schema's version, the data's facts, the generation of the run that may write.
+# The study's identity, the schema's version, the data's facts, the generation of the run that may write, and per device
+# model the backend that was measured there.
 meta = Table("meta", metadata, Column("key", String, primary_key=True), Column("value", JSON, nullable=False))
 
 trials = Table(
@@ -28,7 +29,9 @@ trials = Table(
     Column("lane", String),
     Column("asked", Float, nullable=False),  # seconds since 1970
     Column("ended", Float),
-    Column("epoch", Integer, nullable=False, default=0),
+    Column("epoch", Integer, nullable=False, default=0),  # the last one reported
+    # Epochs trained in all: also those after a rung until the lane heard the decision, and again after a lane died.
+    Column("trained", Integer, nullable=False, default=0, server_default="0"),
     Column("score", Float),  # the best seed-mean of the study's metric on validation, of its reports so far
     Column("best_epoch", Integer),
     Column("slot_seconds", Float, nullable=False, default=0.0),
@@ -74,6 +77,6 @@ events = Table(
     "events", metadata,
     Column("sequence", Integer, primary_key=True, autoincrement=True),
     Column("time", Float, nullable=False),
-    Column("kind", String, nullable=False),  # run | stop | cut | lane | failure | seeds | trials
+    Column("kind", String, nullable=False),  # run | training | stop | cut | lane | failure | seeds | trials
     Column("text", String, nullable=False),
 )  # fmt: skip

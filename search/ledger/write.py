@@ -5,27 +5,43 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, update
 
 from losstune.search.ledger.schema import choices, events, lanes, reports, trials
+
+Row = dict[str, Any]
+# What changes of a trial after it was asked.
+CHANGING = ("state", "reason", "attempt", "crashes", "lane", "ended", "epoch", "trained", "score", "best_epoch",
+            "slot_seconds", "checkpoint", "checkpoint_digest", "checkpoint_epoch", "results")  # fmt: skip
+_SET_TRIALS = (
+    update(trials).where(trials.c.id == bindparam("of")).values({name: bindparam(name) for name in CHANGING})
+)
 
 
 def add_trial(tx: Connection, **row: Any) -> None:
     tx.execute(insert(trials).values(asked=time.time(), **row))
 
 
+def add_trials(tx: Connection, rows: list[Row]) -> None:
+    """Whole rows, each with the time it was asked."""
+    if rows:
+        tx.execute(insert(trials), rows)
+
+
 def set_trial(tx: Connection, trial: str, **values: Any) -> None:
     tx.execute(update(trials).where(trials.c.id == trial).values(**values))
 
 
-def add_report(tx: Connection, **row: Any) -> None:
-    tx.execute(insert(reports).values(time=time.time(), **row))
+def set_trials(tx: Connection, rows: list[Row]) -> None:
+    """All that changes of some trials, as it is now."""
+    if rows:
+        tx.execute(_SET_TRIALS, [{"of": row["id"], **{name: row[name] for name in CHANGING}} for row in rows])
 
 
-def decision_at(tx: Connection, trial: str, epoch: int) -> str | None:
-    """What was decided on a trial's report at an epoch, if it is in the ledger already."""
-    found = select(reports.c.decision).where(reports.c.trial == trial, reports.c.epoch == epoch)
-    return tx.execute(found).scalar_one_or_none()
+def add_reports(tx: Connection, rows: list[Row]) -> None:
+    """Whole rows, each with its time."""
+    if rows:
+        tx.execute(insert(reports), rows)
 
 
 def add_choice(tx: Connection, **row: Any) -> None:

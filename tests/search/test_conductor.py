@@ -1,6 +1,7 @@
 """The conductor's promises, with made-up lanes: no Ray, no training, scores by formula."""
 
 import math
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from losstune.search.measure import member_epochs
 from losstune.search.recorded import _budget
 from losstune.search.standing import standing
 from losstune.search.study import load_study
-from losstune.trainables.messages import Report
+from losstune.trainables.messages import Message, Report
 
 FLOOR = {"validation": {"accuracy": 0.1, "nll": 2.3}, "test": {"accuracy": 0.11, "nll": 2.3}}
 NAMES = count()
@@ -30,16 +31,17 @@ class Lane:
     """Trains all its trials until one has news, or, where single, for one epoch per turn.
 
     score: (trial, epoch, seed) -> the metric; fails: (trial, epoch) -> reason. Checkpoints are names that say how far
-    the trial was.
+    the trial was. late: how many epochs it trains before it hears an answer; where not 0, news wait meanwhile. trained:
+    the epochs of all its trials.
     """
 
     def __init__(self, conductor, slot="a", width=3, score=formula, fails=lambda trial, epoch: None, metric="accuracy",
-                 single=False):  # fmt: skip
-        self.single = single
+                 single=False, late=lambda: 0):  # fmt: skip
+        self.single, self.late, self.answer, self.news, self.trained = single, late, None, [], 0
         self.conductor, self.slot, self.width, self.score, self.fails = conductor, slot, width, score, fails
         self.metric = metric
         self.id = f"{slot}-{next(NAMES)}"
-        self.held, self.done, self.sent, self.seen = {}, False, [], []
+        self.held, self.done, self.sent, self.seen, self.messages = {}, False, [], [], 0
         conductor.register(slot, self.id, 0.0, "cpu")
 
     @property
@@ -48,17 +50,26 @@ class Lane:
 
     def turn(self) -> bool:
         """Training, its reports, the orders. False at the end."""
-        reports = []
-        while self.held and not reports:
-            reports = [news for trial in list(self.held) if (news := self._train(trial))]
-            if self.single:
+        while self.held:
+            self.news += [news for trial in list(self.held) if (news := self._train(trial))]
+            if self.single or self.answer or self.news:
                 break
-        self.send(reports)
+        if self.answer:
+            left, orders = self.answer
+            self.answer = (left - 1, orders) if left > 1 and self.held else None
+            if self.answer is None:
+                self.follow(orders)
+        if self.answer is None and not self.done:
+            late, orders = self.late(), self.say(self.news)
+            if late and self.held:
+                self.answer = late, orders
+            else:
+                self.follow(orders)
         return not self.done
 
     def _train(self, trial: str):
         order, epoch, curve = self.held[trial]
-        epoch += 1
+        epoch, self.trained = epoch + 1, self.trained + 1
         curve = [
             *curve,
             {
@@ -69,9 +80,11 @@ class Lane:
         ]
         self.held[trial] = order, epoch, curve
         reason = self.fails(order.trial, epoch)
-        if reason or epoch in order.report_at or epoch >= order.trial.epochs:
-            return self._report(trial, failure=reason, results=self._results(order.trial, epoch))
-        return None
+        if reason or epoch >= order.trial.epochs:
+            report = self._report(trial, failure=reason, results=self._results(order.trial, epoch), left=True)
+            del self.held[trial]
+            return report
+        return self._report(trial) if epoch in order.report_at else None
 
     def _results(self, trial, epoch: int):
         if not trial.phase.startswith("confirm") or epoch < trial.epochs:
@@ -86,19 +99,33 @@ class Lane:
 
     def send(self, reports: list):
         """Send reports as they are, follow the orders; the orders."""
-        orders = self.conductor.exchange(self.id, reports, self.free, 0.0)
+        return self.follow(self.say(reports))
+
+    def say(self, reports: list):
+        """Send reports, and hear what is answered."""
+        self.messages += 1
         self.sent += reports
+        self.news = []
+        return self.conductor.exchange(Message(self.id, self.messages, reports, self.free, self.trained, []))
+
+    def follow(self, orders):
+        """Do what was answered."""
         self.seen.append(orders)
         for trial in orders.stop:
+            if trial in self.held and self.held[trial][2]:
+                self.news.append(self._report(trial, left=True))
             self.held.pop(trial, None)
         if orders.park:
-            parked = [self._report(trial, parked=True) for trial in self.held]
+            parked = [self._report(trial, parked=True, left=True) for trial in self.held]
             self.held = {}
-            self.conductor.exchange(self.id, parked, 0, 0.0)
+            self.say(self.news + parked)
         for order in orders.start:
             epoch = int(Path(order.checkpoint).stem) if order.checkpoint else 0
             self.held[order.trial.id] = order, epoch, []
+            assert self.free >= 0 or len(self.held) == 1, "it was given more than it has room for"
         self.done = orders.done or orders.park
+        if orders.done and self.news:
+            self.say(self.news)
         return orders
 
     @property
@@ -126,14 +153,14 @@ class Room:
     def __init__(self, folder: Path):
         self.folder, self.ledgers = folder, []
 
-    def conductor(self, *changes: str, losses="softmax,sigmoid", greater_is_better=True) -> Conductor:
+    def conductor(self, *changes: str, losses="softmax,sigmoid", greater_is_better=True, slots=1) -> Conductor:
         """A run of the study: a new generation of its ledger. changes as --set takes them."""
         (self.folder / "s.yaml").write_text(
             "data: digits\nnetwork: mlp\nrecipe: {epochs: 9}\nsearch: {trials: 6, seeds: 3}\nconfirm: {seeds: 2}\n"
         )
         study = load_study(self.folder / "s.yaml", (f"losses=[{losses}]", *changes))
         self.ledgers.append(Ledger.create_or_open(self.folder / "ledger.db"))
-        return Conductor(study, self.ledgers[-1], FLOOR, greater_is_better, test="the test split")
+        return Conductor(study, self.ledgers[-1], FLOOR, greater_is_better, "the test split", slots)
 
     def rows(self, phase: str | None = None, **of) -> list[dict]:
         """The ledger's trials with these values."""
@@ -433,12 +460,13 @@ def test_a_report_twice_is_harmless(room, tmp_path):
 
 
 def test_a_late_repetition_of_an_ended_trials_report_changes_nothing(room):
-    """It is only told, again, to stop."""
+    """Neither its cost; and where the lane may still have it, it is told, again, to stop."""
     lane = Lane(room.conductor())
     drive(lane, until=lambda: bool(room.rows("search", state="complete")))
     before = room.rows("search", state="complete")
     last = next(r for r in reversed(lane.sent) if r.trial == before[0]["id"])
-    assert last.trial in lane.send([last]).stop
+    assert last.trial not in lane.send([last]).stop and last.left
+    assert last.trial in lane.send([replace(last, left=False)]).stop
     assert room.rows(id=before[0]["id"]) == before
 
 
@@ -497,7 +525,7 @@ def test_suspects_run_alone(room):
     assert len(suspects) == 3
     second = Lane(conductor, width=9)
     while second.turn() and not conductor.search.chosen:
-        assert len(second.held) == 1 or not any(conductor.trials[trial]["crashes"] for trial in second.held)
+        assert len(second.held) == 1 or not any(conductor.book.trials[trial]["crashes"] for trial in second.held)
     assert all(row["state"] != "running" for row in room.rows("search"))
 
 

@@ -36,7 +36,7 @@ def trial(number: int = 0, **changes) -> dict:
 def report(epoch: int, attempt: int = 1, **changes) -> dict:
     curve = [{"epoch": epoch, "train_loss": [0.5], "scores": {"accuracy": [0.9]}}]
     return {"trial": "search-softmax-0000", "epoch": epoch, "attempt": attempt, "decision": "go", "score": 0.9,
-            "curve": curve, **changes}  # fmt: skip
+            "curve": curve, "time": 0.0, **changes}  # fmt: skip
 
 
 # --- what is committed ---
@@ -46,7 +46,7 @@ def test_what_is_committed_is_read_back_by_another_reader(ledger, path):
     """Every field, as it was written."""
     with ledger.transaction() as tx:
         write.add_trial(tx, **trial())
-        write.add_report(tx, **report(3))
+        write.add_reports(tx, [report(3)])
         write.set_trial(tx, "search-softmax-0000", state="complete", score=0.9, best_epoch=3)
     other = Ledger.open(path)
     with other.reading() as tx:
@@ -106,11 +106,12 @@ def test_a_trial_cannot_be_asked_twice(ledger):
 def test_a_report_counts_once_per_trial_and_epoch(ledger):
     """Whatever attempt it comes from: the first one's decision stands."""
     with ledger.transaction() as tx:
-        write.add_report(tx, **report(3, decision="stop"))
-        assert write.decision_at(tx, "search-softmax-0000", 3) == "stop"
-        assert write.decision_at(tx, "search-softmax-0000", 9) is None
+        write.add_reports(tx, [report(3, decision="stop")])
+        assert read.decisions(tx) == {("search-softmax-0000", 3): "stop"}
     with pytest.raises(Exception, match="UNIQUE"), ledger.transaction() as tx:
-        write.add_report(tx, **report(3, attempt=2))
+        write.add_reports(tx, [report(9), report(3, attempt=2)])
+    with ledger.reading() as tx:
+        assert list(read.decisions(tx)) == [("search-softmax-0000", 3)]
 
 
 def test_meta_is_replaced_and_may_be_nothing(ledger):
@@ -168,6 +169,25 @@ def test_readers_do_not_wait_for_a_writer(ledger, path):
         with reader.reading() as seen:
             assert read.all_trials(seen) == []
     reader.close()
+
+
+# --- an older ledger ---
+
+
+@pytest.mark.parametrize("open_", [Ledger.open, Ledger.create_or_open])
+def test_a_ledger_of_an_older_losstune_is_brought_up_to_date(ledger, path, open_):
+    """It did not count what was trained beside what was reported."""
+    with ledger.transaction() as tx:
+        write.add_trial(tx, **trial(epoch=9))
+        set_meta(tx, "schema", 1)
+    ledger.close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("ALTER TABLE trials DROP COLUMN trained")
+    for _ in range(2):
+        later = open_(path)
+        with later.reading() as tx:
+            assert read.all_trials(tx)[0]["trained"] == 9 and get_meta(tx, "schema") == 2
+        later.close()
 
 
 # --- what is no ledger ---

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from losstune.trainables import lane as lanes
 from losstune.trainables import predictions
-from losstune.trainables.lane import Job, Lane
+from losstune.trainables.job import Job
+from losstune.trainables.lane import Lane
 from losstune.trainables.messages import Order, Orders
 from losstune.trainables.metrics import METRICS
 from losstune.trainables.network import Network
@@ -14,15 +16,43 @@ from losstune.trainables.trial import Trial
 
 
 class Script:
-    """A conductor that answers from a list and keeps what it was told."""
+    """A conductor that gives its orders at once, ends when all of them have left, and keeps what it was told.
 
-    def __init__(self, *answers):
-        self.answers, self.reports, self.free = list(answers), [], []
+    stop: (trial, epoch) whose report is answered with a stop; park: the one that is answered with a park. then: orders
+    that come with the first stop. late: at how many looks without waiting each answer is not there yet; 0 at the end.
+    """
 
-    def __call__(self, lane, reports, free, training_seconds):
-        self.reports += reports
-        self.free.append(free)
-        return self.answers.pop(0) if self.answers else Orders(done=True)
+    def __init__(self, *orders, stop=(), park=None, then=(), late=(), test=None):
+        self.orders, self.stop, self.park, self.then, self.test = list(orders), set(stop), park, list(then), test
+        self.messages, self.late, self.looks, self.open, self.waits = [], list(late), None, set(), []
+
+    @property
+    def reports(self):
+        return [report for message in self.messages for report in message.reports]
+
+    def send(self, message):
+        assert self.looks is None, "the last message has no answer yet"
+        self.messages.append(message)
+        self.looks = self.late.pop(0) if self.late else 0
+
+    def answer(self, seconds):
+        assert self.looks is not None, "nothing was asked"
+        self.waits.append(seconds)
+        if self.looks and seconds is not None:
+            self.looks -= 1
+            return None
+        self.looks = None
+        return self.orders_after(self.messages[-1])
+
+    def orders_after(self, message):
+        told = {(report.trial, report.epoch) for report in message.reports}
+        stop = [trial for trial, epoch in told & self.stop]
+        self.open -= {report.trial for report in message.reports if report.left} | set(stop)
+        start, self.orders = self.orders, []
+        if stop:
+            start, self.then = start + self.then, []
+        self.open |= {order.trial.id for order in start}
+        return Orders(start, stop, park=self.park in told, done=not self.open, test=self.test)
 
 
 @pytest.fixture
@@ -36,50 +66,152 @@ def make_lane(digits, tmp_path):
     return make
 
 
+def run(lane):
+    """To its end."""
+    while lane.turn():
+        pass
+    return lane
+
+
 def trial(name="a", loss="softmax", phase="search", seeds=(0, 1), epochs=9, learning_rate=0.1):
     return Trial(name, loss, {}, learning_rate, 1e-4, phase, seeds, epochs)
 
 
 def test_a_trial_reports_at_its_rungs_with_the_epochs_between(make_lane):
-    script = Script(Orders(start=[Order(trial(), 1, (2, 5, 9))]), Orders(), Orders(), Orders(stop=["a"], done=True))
-    lane = make_lane(script)
-    while lane.turn():
-        pass
+    script = Script(Order(trial(), 1, (2, 5, 9)))
+    lane = run(make_lane(script))
     assert [report.epoch for report in script.reports] == [2, 5, 9]
     epochs = [[epoch["epoch"] for epoch in report.curve] for report in script.reports]
     assert epochs == [[1, 2], [3, 4, 5], [6, 7, 8, 9]]
     assert len(script.reports[0].curve[0]["scores"]["accuracy"]) == 2
-    assert script.free == [8, 6, 6, 6] and lane.stack.free == 8
+    assert [report.left for report in script.reports] == [False, False, True] and lane.stack.free == 8
+
+
+# The first message asks for trials, the second says that training has begun, the third reports the first rung.
+LATE = [(), (0, 0, 1), (0, 0, 3), (0, 2, 2, 1), (0, 0, 4, 3), (0, 5)]
+
+
+@pytest.mark.parametrize("late", LATE)
+def test_what_is_reported_does_not_depend_on_when_answers_come(make_lane, late):
+    """Of the trial that is stopped, of its neighbour, and of the one that gets its place: bit for bit."""
+    first, second = Order(trial("a"), 1, (2, 5)), Order(trial("b", "sigmoid", epochs=7), 1, (2, 5))
+    third = Order(trial("c", epochs=3), 1, (2,))
+    script = Script(first, second, stop=[("a", 2)], then=[third], late=late)
+    run(make_lane(script, width=4))
+    assert decided(script) == decided(heard_at_once(make_lane, first, second, third))
+
+
+def heard_at_once(make_lane, first, second, third):
+    script = Script(first, second, stop=[("a", 2)], then=[third])
+    run(make_lane(script, width=4))
+    return script
+
+
+def decided(script) -> dict:
+    """Every epoch that counts: of the one that is stopped at its rung, those up to it."""
+    curves = {}
+    for report in script.reports:
+        curves.setdefault(report.trial, []).extend(report.curve)
+    return {name: curve[:2] if name == "a" else curve for name, curve in curves.items()}
+
+
+def test_a_trial_is_trained_until_its_lane_hears_of_its_stop(make_lane):
+    """It leaves at the next boundary; what it trained beyond the rung is told as its cost, apart from its curve."""
+    script = Script(Order(trial("a"), 1, (2, 9)), Order(trial("b"), 1, (9,)), stop=[("a", 2)], late=(0, 0, 3))
+    run(make_lane(script))
+    told = [(report.epoch, [epoch["epoch"] for epoch in report.curve], report.left)
+            for report in script.reports if report.trial == "a"]  # fmt: skip
+    assert told == [(2, [1, 2], False), (5, [3, 4, 5], True)]
+    assert all(report.seconds > 0 for report in script.reports)
+
+
+def test_the_last_trials_cost_is_told_before_the_lane_ends(make_lane):
+    """Its stop and the end come in one answer."""
+    script = Script(Order(trial("a"), 1, (2, 9)), stop=[("a", 2)], late=(0, 0, 3))
+    lane = run(make_lane(script))
+    assert [report.epoch for report in script.reports] == [2, 5] and lane.held == {} and lane.stack.free == 8
+
+
+def test_a_trial_at_its_end_leaves_at_once_and_its_places_are_free(make_lane):
+    """In the message that reports the end."""
+    script = Script(Order(trial("a", epochs=2), 1, (2,)), Order(trial("b", epochs=4), 1, (4,)), late=(0, 0, 9))
+    run(make_lane(script))
+    free = {report.trial: message.free for message in script.messages for report in message.reports}
+    assert free == {"a": 6, "b": 8}
+
+
+def test_a_lane_waits_for_an_answer_no_longer_than_an_epoch_without_it_wastes(make_lane):
+    """The share of its places that may be stopped or are empty; with nothing to train it waits as long as it takes."""
+    script = Script(Order(trial("a", epochs=3), 1, (2,)), Order(trial("b", epochs=3), 1, (3,)))
+    lane = make_lane(script, width=8)
+    lane.turn()
+    lane.turn()
+    lane.turn()
+    assert script.waits == [None, script.waits[1], lane.epoch_seconds * (2 + 4) / 8]
+    run(lane)
+    assert script.waits[-1] is None
+
+
+def test_checkpoints_travel_together(make_lane, monkeypatch):
+    """One that is due takes along those that will soon be; the trial goes on from it to the same numbers."""
+    monkeypatch.setattr(lanes, "CHECKPOINT_SECONDS", 1000.0)
+    script = Script(*(Order(trial(name, epochs=6), 1, (6,)) for name in "abc"))
+    lane = make_lane(script)
+    lane.turn()
+    lane.turn()
+    for name, seconds in (("a", 1000), ("b", 600), ("c", 400)):
+        lane.held[name].saved = lane.training_seconds - seconds
+    lane.turn()
+    assert {report.trial: report.epoch for report in script.messages[-1].reports if report.checkpoint} == {"a": 2, "b": 2}
+    run(lane)
+    saved = next(report for report in script.reports if report.checkpoint)
+    again = Script(Order(trial(saved.trial, epochs=6), 2, (6,), saved.checkpoint, saved.checkpoint_digest))
+    run(make_lane(again))
+    straight = [epoch for report in script.reports if report.trial == saved.trial for epoch in report.curve]
+    assert [epoch for report in again.reports for epoch in report.curve] == straight[2:]
+
+
+def test_what_saves_slowly_is_saved_seldom(make_lane, monkeypatch):
+    """So that a large network trains, and does not only write."""
+    monkeypatch.setattr(lanes, "CHECKPOINT_SECONDS", 0.0)
+    script = Script(Order(trial(epochs=6), 1, (6,)))
+    lane = make_lane(script)
+    lane.saving_seconds = 1000.0
+    run(lane)
+    assert not any(report.checkpoint for report in script.reports)
+
+
+def test_what_the_stack_notes_is_passed_on_once(make_lane):
+    """A width that was halved, say."""
+    script = Script(Order(trial(epochs=4), 1, (2, 4)))
+    lane = make_lane(script)
+    lane.turn()
+    lane.stack.notes.append("memory ran out")
+    run(lane)
+    assert [message.notes for message in script.messages if message.notes] == [["memory ran out"]]
+    assert [message.number for message in script.messages] == list(range(1, len(script.messages) + 1))
 
 
 def test_divergence_is_reported_as_a_failure_with_its_reason(make_lane):
     hyperparameters = {"kappa": 8.0, "M": 50.0, "loss_scale": 1.0}
     wild = Order(Trial("a", "squared_error", hyperparameters, 1e4, 1e-4, "search", (0,), 9), 1, (9,))
-    script = Script(Orders(start=[wild]), Orders(stop=["a"], done=True))
-    lane = make_lane(script)
-    while lane.turn():
-        pass
+    script = Script(wild)
+    run(make_lane(script))
     (report,) = script.reports
     assert "became" in report.failure and "with seed 0" in report.failure
 
 
-def test_a_parked_trial_goes_on_from_its_checkpoint_to_the_same_numbers(make_lane):
+@pytest.mark.parametrize("late", [0, 2])
+def test_a_parked_trial_goes_on_from_its_checkpoint_to_the_same_numbers(make_lane, late):
     """Interrupted or not, the scores of every epoch are the same."""
-    straight = Script(Orders(start=[Order(trial(), 1, (6,))]), Orders(stop=["a"], done=True))
-    lane = make_lane(straight)
-    while lane.turn():
-        pass
-    stopped = Script(Orders(start=[Order(trial(), 1, (3, 6))]), Orders(park=True))
-    lane = make_lane(stopped)
-    while lane.turn():
-        pass
+    straight = Script(Order(trial(epochs=6), 1, (6,)))
+    run(make_lane(straight))
+    stopped = Script(Order(trial(epochs=6), 1, (3, 6)), park=("a", 3), late=(0, 0, late))
+    lane = run(make_lane(stopped))
     parked = stopped.reports[-1]
-    assert parked.parked and parked.epoch == 3 and lane.held == {}
-    again = Order(trial(), 2, (6,), parked.checkpoint, parked.checkpoint_digest)
-    resumed = Script(Orders(start=[again]), Orders(stop=["a"], done=True))
-    lane = make_lane(resumed)
-    while lane.turn():
-        pass
+    assert parked.parked and parked.left and parked.epoch == 3 + late and lane.held == {}
+    resumed = Script(Order(trial(epochs=6), 2, (6,), parked.checkpoint, parked.checkpoint_digest))
+    run(make_lane(resumed))
     curves = [[epoch["scores"] for report in script.reports for epoch in report.curve]
               for script in (straight, stopped, resumed)]  # fmt: skip
     assert curves[0] == curves[1] + curves[2]
@@ -87,21 +219,17 @@ def test_a_parked_trial_goes_on_from_its_checkpoint_to_the_same_numbers(make_lan
 
 def test_a_damaged_checkpoint_means_from_the_start(make_lane, tmp_path):
     (tmp_path / "bad.pt").write_bytes(b"not a checkpoint")
-    script = Script(Orders(start=[Order(trial(), 2, (2,), str(tmp_path / "bad.pt"), "0" * 64)]), Orders(done=True))
-    lane = make_lane(script)
+    script = Script(Order(trial(epochs=2), 2, (2,), str(tmp_path / "bad.pt"), "0" * 64))
     with pytest.warns(UserWarning, match="not what was written"):
-        lane.turn()
-    lane.turn()
+        run(make_lane(script))
     assert [epoch["epoch"] for epoch in script.reports[0].curve] == [1, 2]
 
 
 @pytest.mark.parametrize("on_all", [False, True])
 def test_confirm_measures_the_test_split_once_and_keeps_logits_and_weights(make_lane, digits, tmp_path, on_all):
     order = Order(trial("confirm0-softmax-0000", phase="confirm", seeds=(0,), epochs=3), 1, (3,))
-    script = Script(Orders(start=[order], test=digits.test), Orders(stop=[order.trial.id], done=True))
-    lane = make_lane(script, confirm_on_all=on_all)
-    while lane.turn():
-        pass
+    script = Script(order, test=digits.test)
+    run(make_lane(script, confirm_on_all=on_all))
     results = script.reports[-1].results
     kept = predictions.read(tmp_path / "predictions" / "confirm0-softmax-0000.npz")
     assert kept.test_logits.shape == (360, 10) and kept.probabilities == "softmax"
@@ -113,6 +241,5 @@ def test_confirm_measures_the_test_split_once_and_keeps_logits_and_weights(make_
 
 def test_the_test_split_is_out_of_reach_until_confirm(make_lane):
     """A lane has no test split of its own: it comes with confirm's first order."""
-    lane = make_lane(Script(Orders(start=[Order(trial(), 1, (9,))])))
-    lane.turn()
+    lane = run(make_lane(Script(Order(trial(), 1, (9,)))))
     assert lane.test is None

@@ -1,0 +1,31 @@
+"""The conductor as an actor of Ray. Lanes, which hold its handle, import this too: hence almost nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from losstune.spaces import StudyStopped
+
+
+class ConductorActor:
+    """The conductor in a process of its own, with the ledger opened there under this run's generation."""
+
+    def __init__(self, path: Path, generation: int, study: Any, *others: Any):
+        from losstune.search.conductor import Conductor
+        from losstune.search.ledger.database import Ledger
+
+        self.conductor = Conductor(study, Ledger(path, generation), *others)
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        """A method of the conductor. Once one has raised, memory and ledger may differ, and nothing goes on."""
+        if self.conductor.broken:
+            raise StudyStopped(self.conductor.broken)
+        try:
+            return getattr(self.conductor, method)(*arguments)
+        except Exception as error:
+            self.conductor.broken = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise
+
+    def broken(self) -> str | None:
+        return self.conductor.broken

@@ -1,0 +1,105 @@
+"""The trials of a ledger in the memory of its one writer, and what a transaction writes of them at its end."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection
+
+from losstune.search.ledger import read, write
+from losstune.search.ledger.database import Ledger
+from losstune.trainables.messages import Report
+
+Row = dict[str, Any]
+
+
+class Book:
+    """Rows of trials as the ledger has them, by id. Whoever alters a row says so (alter), within a transaction."""
+
+    def __init__(self, ledger: Ledger):
+        self.ledger = ledger
+        self.trials: dict[str, Row] = {}
+        self.running: dict[str, Row] = {}
+        self.decisions: dict[tuple[str, int], str] = {}  # by trial and epoch
+        self._counted: dict[str, tuple[int, int]] = {}  # attempt, and the epoch up to which its cost is counted
+        self._added: list[Row] = []  # to be written, as are the next two
+        self._altered: dict[str, Row] = {}
+        self._reports: list[Row] = []
+
+    def load(self, tx: Connection, losses: Collection[str]) -> None:
+        """Read the trials of some losses, and what was decided."""
+        self.learn(tx, None, losses)
+        self.running = {trial: row for trial, row in self.trials.items() if row["state"] == "running"}
+        self.decisions = read.decisions(tx)
+
+    def learn(self, tx: Connection, phase: str | None, losses: Collection[str]) -> None:
+        """Read the trials of a phase that are not here yet."""
+        for row in read.all_trials(tx, phase):
+            if row["loss"] in losses:
+                self.trials.setdefault(row["id"], row)
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """A transaction of the ledger, at whose end is written what has changed: a statement per table, not per row."""
+        with self.ledger.transaction() as tx:
+            yield tx
+            added = {row["id"] for row in self._added}
+            write.add_trials(tx, self._added)
+            write.set_trials(tx, [row for trial, row in self._altered.items() if trial not in added])
+            write.add_reports(tx, self._reports)
+        self._added, self._altered, self._reports = [], {}, []
+
+    def add(self, values: Row) -> Row:
+        """A new trial that runs from now on; its row."""
+        row = {"attempt": 1, "crashes": 0, "lane": None, "epoch": 0, "trained": 0, "score": None, "best_epoch": None,
+               "reason": None, "slot_seconds": 0.0, "checkpoint": None, "checkpoint_digest": None,
+               "checkpoint_epoch": 0, "asked": time.time(), "ended": None, "results": None, **values}  # fmt: skip
+        self.trials[row["id"]] = self.running[row["id"]] = row
+        self._added.append(row)
+        return row
+
+    def alter(self, row: Row, **values: Any) -> None:
+        row.update(values)
+        self._altered[row["id"]] = row
+
+    def end(self, row: Row, state: str, **values: Any) -> None:
+        self.alter(row, state=state, ended=time.time(), lane=None, **values)
+        del self.running[row["id"]]
+
+    def record(self, row: Row, report: Report, decision: str, score: float | None) -> None:
+        """A report with the decision on it."""
+        self.alter(row, epoch=max(row["epoch"], report.epoch))
+        self.decisions[row["id"], report.epoch] = decision
+        self._reports.append({"trial": row["id"], "epoch": report.epoch, "attempt": report.attempt, "score": score,
+                              "decision": decision, "curve": report.curve, "time": time.time()})  # fmt: skip
+
+    def count(self, row: Row, report: Report) -> None:
+        """Add to a trial's cost what a report tells for the first time."""
+        start = report.epoch - len(report.curve)
+        attempt, epoch = self._counted.get(row["id"], (0, 0))
+        new = report.epoch - (max(start, epoch) if attempt == report.attempt else start)
+        if new > 0:
+            self.alter(row, slot_seconds=row["slot_seconds"] + report.seconds, trained=row["trained"] + new)
+            self._counted[row["id"]] = report.attempt, report.epoch
+
+    def held_by(self, lane: str) -> list[Row]:
+        """The running trials that a lane has."""
+        return [row for row in self.running.values() if row["lane"] == lane]
+
+    def discard_checkpoints(self, report: Report) -> None:
+        """Remove the files that no restart can need after a report: all of an ended trial, all but the last of others.
+
+        What was cut goes on from where it was when the study is given more hours.
+        """
+        row = self.trials.get(report.trial)
+        if row is None or (report.checkpoint is None and row["state"] == "running"):
+            return
+        needed = row["checkpoint"] if row["state"] in ("running", "cut") else None
+        saved = report.checkpoint or row["checkpoint"]
+        for path in Path(saved).parent.glob("*.pt") if saved else ():
+            if str(path) != needed:
+                path.unlink(missing_ok=True)
