@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from losstune.search.confirming import Confirm
-from losstune.search.ledger import read, write
+from losstune.search.ledger import write
 from losstune.search.ledger.book import Book
 from losstune.search.ledger.database import Ledger, get_meta, set_meta
 from losstune.search.searching import Search

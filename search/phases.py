@@ -127,18 +127,18 @@ def _train(plan: Plan, ledger: Ledger, folder: Path, address: str | None, watch:
     """Lanes at work until nothing is left, or until the user interrupts; then True. Ray is gone when the stack ends."""
     from losstune.search.lanes import Running
 
-    interrupted, rest = False, WATCH_SECONDS
+    interrupted, next_look = False, 0.0
     # Ray prints to standard output what its processes die of, whatever it is told; the ledger has it in a line.
     stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
     lanes = stack.enter_context(Running(plan, ledger, folder, address))
     with _interruptible() as asked:
-        while not lanes.wait(rest):
+        while not lanes.wait(WATCH_SECONDS):
             if asked and not interrupted:
                 interrupted = True
                 lanes.stop()
-            began = time.monotonic()
-            watch(standing(plan.study, ledger, plan.metric.greater_is_better))
-            rest = max(WATCH_SECONDS, WATCH_SHARE * (time.monotonic() - began))
+            if (began := time.monotonic()) >= next_look:
+                watch(standing(plan.study, ledger, plan.metric.greater_is_better))
+                next_look = time.monotonic() + WATCH_SHARE * (time.monotonic() - began)
     lanes.let_go()
     watch(standing(plan.study, ledger, plan.metric.greater_is_better))
     return interrupted

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from losstune.trainables import checkpoint, predictions
 from losstune.trainables.backends import Choice
 from losstune.trainables.datasets import Split
@@ -42,8 +40,9 @@ class _Held:
 class Lane:
     """Trains what it is ordered to, and goes on while the conductor decides. Knows no Ray.
 
-    exchange: how it speaks to the conductor. backend, width: what was measured for its stack. A rung's report holds the epochs up to the rung; those that a trial trains
-    until it hears that it is stopped there are no part of its curve, and are reported as its cost when it leaves.
+    exchange: how it speaks to the conductor. backend, width: what was measured for its stack. A rung's report holds the
+    epochs up to the rung; those that a trial trains until it hears that it is stopped there are no part of its curve,
+    and are reported as its cost when it leaves.
     """
 
     def __init__(self, job: Job, train: Split, validation: Split, exchange: Exchange, lane_id: str,
@@ -99,9 +98,9 @@ class Lane:
 
         That is the share of the places whose trials may be stopped now, or that are empty.
         """
-        at_rungs = {report.trial for report in self.news
-                    if report.trial in self.held and report.epoch in self.held[report.trial].order.report_at}  # fmt: skip
-        undecided = sum(len(self.held[trial].order.trial.seeds) for trial in at_rungs)
+        orders = {report.trial: self.held[report.trial].order for report in self.news
+                  if report.trial in self.held and report.epoch in self.held[report.trial].order.report_at}  # fmt: skip
+        undecided = sum(len(order.trial.seeds) for order in orders.values())
         return self.epoch_seconds * min(1.0, (undecided + max(0, self.stack.free)) / self.stack.width)
 
     def _follow(self, orders: Orders | None) -> bool:
@@ -211,7 +210,7 @@ class Lane:
         if self.held:
             raise RuntimeError("a lane was given the test split while it still searches")
         self.phase, self.test = "confirm", self.job.inputs(test, self.normalization)
-        self.stack = self._stack(_joined(self.train, self.validation) if self.job.confirm_on_all else self.train)
+        self.stack = self._stack(self.train.joined(self.validation) if self.job.confirm_on_all else self.train)
 
     def _measure(self, order: Order) -> dict[str, Any]:
         """A confirmed member on validation and test: its metrics; its logits and weights go to files."""
@@ -243,7 +242,3 @@ def _failure(order: Order, result: EpochResult, scorer: Scorer) -> str | None:
     if any(score != score for score in result.scores[scorer.metric.name]):
         return f"{scorer.metric.name} on validation became nan in epoch {result.epoch}"
     return None
-
-
-def _joined(first: Split, second: Split) -> Split:
-    return Split(np.concatenate([first.x, second.x]), np.concatenate([first.y, second.y]))

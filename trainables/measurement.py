@@ -60,6 +60,8 @@ class Probe:
             kinds = [kind for kind in kinds if BACKENDS[kind].compile is not Backend.compile]
         if fixed is None and self.device == "cpu":
             kinds = [kind for kind in kinds if BACKENDS[kind].exact]  # there the others are not much faster
+        if fixed is None and "batched" in kinds:
+            kinds = ["batched"]  # several times faster at any width; how many at once, and by whom, is the question
         for choice in self._candidates([fixed] if fixed else kinds):
             left = BUDGET - (time.perf_counter() - started)
             self._try(choice, found, left)

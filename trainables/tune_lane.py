@@ -57,7 +57,9 @@ def tune_trainable() -> type:
             import torch
 
             from losstune.trainables.lane import Lane
+            from losstune.trainables.memory import keep_freed_memory
 
+            keep_freed_memory()
             torch.set_num_threads(max(1, int(config["threads"])))
             self.conductor = conductor
             self.lane_id = f"{self.trial_id}-{uuid.uuid4().hex[:8]}"

@@ -391,7 +391,8 @@ def interrupted(tmp_path_factory, start):
     running.until(lambda: any(event["kind"] == "lane" for event in ran.read(read.all_events)))
     ran.suspects = [row for row in ran.trials("search") if row["crashes"]]
     # Some trial that no dead lane had is well under way.
-    running.until(lambda: any(row["lane"] and row["asked"] < time.time() - 1 for row in ran.trials("search", crashes=0)))
+    running.until(lambda: any(row["lane"] and row["asked"] < time.time() - 1
+                              for row in ran.trials("search", crashes=0)))  # fmt: skip
     running.interrupt()
     ran.at_interruption = running.wait()
     ran.parked = ran.trials()

@@ -37,11 +37,10 @@ def probe(digits):
 
 
 def test_fully_connected_networks_are_computed_together(probe):
-    """By several times the quickest on any machine, so the choice is safe to expect."""
+    """How many at once, and by which library, is what there is to measure."""
     found = probe("mlp").measure()
     assert found.choice.kind == "batched" and found.choice.together in (8, 16, 32)
-    assert found.milliseconds.keys() >= {"sequential x 1", "batched x 8, torch", "batched x 8, numpy"}
-    assert found.milliseconds["batched x 8, torch"] < found.milliseconds["sequential x 1"]
+    assert found.milliseconds.keys() >= {"batched x 8, torch", "batched x 8, numpy", "batched x 32, torch"}
     assert found.width == 32
 
 
