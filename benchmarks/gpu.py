@@ -45,7 +45,7 @@ def together(network: str, members: int, goal: float) -> dict:
         try:
             stack = make_stack(network, split, members, choice, **settings)
             found[choice.kind] = samples_per_second(stack, 30)
-            captured = {getattr(chunk.take, "why", "not captured") or "captured" for chunk in stack.chunks}
+            captured = {getattr(chunk.taken_by, "why", "not captured") or "captured" for chunk in stack.chunks}
             print(f"{network:10} {members:2} members, {choice.kind:10} {found[choice.kind]:12,.0f} samples/s  "
                   f"{found[choice.kind] / found['sequential']:5.2f} x   step: {', '.join(captured)}")  # fmt: skip
         except (RuntimeError, InputError) as error:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from losstune.trainables.backends import Backend
 from losstune.trainables.heads import Heads, Targets, in_order
+from losstune.trainables.memory import is_out_of_memory
 from losstune.trainables.optimizers import OPTIMIZERS, clip
 from losstune.trainables.products import Products, TorchProducts
 from losstune.trainables.recipe import Recipe
@@ -71,6 +72,7 @@ class StepInputs:
     rate: Tensor
     factors: list[Tensor]
     draws: list[Tensor | None]
+    first: Tensor | None = None  # the mean losses (n,) of a first pass that is done already
 
     def tensors(self) -> list[Tensor]:
         """All that there are, in an order that depends on the chunk alone."""
@@ -85,6 +87,14 @@ class StepInputs:
         targets = [(own(t), own(share)) for t, share in self.targets]
         return StepInputs(own(self.x), targets, own(self.progress), own(self.rate), [*map(own, self.factors)],
                           [*map(own, self.draws)])  # fmt: skip
+
+
+class OutOfMemory(Exception):
+    """Memory ran out in a pass of a step. first: the mean losses (n,) of the passes before it, or None."""
+
+    def __init__(self, first: Tensor | None):
+        super().__init__("memory ran out")
+        self.first = first
 
 
 class Chunk:
@@ -107,7 +117,7 @@ class Chunk:
         self.in_features = in_features
         weights = recipe.class_weights
         self.class_weights = None if weights is None else torch.tensor(weights, device=device)
-        self.take = self.step  # or what takes it faster
+        self.taken_by: Callable[[Chunk, StepInputs], Tensor] | None = None  # what takes its steps faster, if anything
         self.own_widths = [(group.members, layout_of(self.members[group.members.start].trial.loss).width)
                            for group in self.heads.groups]  # fmt: skip
 
@@ -132,6 +142,11 @@ class Chunk:
         by = trial.learning_rate if self.recipe.weight_decay_as == "product" else 1.0
         return trial.weight_decay / by * self.layout_of(trial.loss).decay_mask()
 
+    def refresh(self) -> None:
+        """Let the members' buffers be those that are in use: a network may put new tensors in their place."""
+        for member, live in zip(self.members, self.backend.buffers(), strict=True):
+            member.buffers = live
+
     @torch.no_grad()
     def _load_buffers(self) -> None:
         for member, live in zip(self.members, self.backend.buffers(), strict=True):
@@ -142,18 +157,30 @@ class Chunk:
 
     def detach(self) -> None:
         """Give the members copies of what the backend keeps for them, so that it may be used for others."""
+        self.refresh()
         for member in self.members:
             member.buffers = {name: value.clone() for name, value in member.buffers.items()}
+        self.backend.unbind()
+
+    def take(self, inputs: StepInputs) -> Tensor:
+        """One step of every member, the quickest way; their mean losses (n,)."""
+        return self.step(inputs) if self.taken_by is None else self.taken_by(self, inputs)
 
     @torch.no_grad()
     def step(self, inputs: StepInputs, can_fail: bool = True) -> Tensor:
         """One step of every member; their mean losses (n,).
 
-        Where memory runs out in forward or backward, parameters and statistics are as before, if it can_fail.
+        OutOfMemory where memory runs out in forward or backward, if it can_fail; then parameters and statistics are as
+        before that pass, and what it says of the passes before goes into the inputs of who goes on.
         """
-        first, targets = None, self._weighted(inputs.targets)
-        for index in range(self.heads.passes):
-            features, means = self._gradients(inputs, targets, index > 0, can_fail)
+        first, targets = inputs.first, self._weighted(inputs.targets)
+        for index in range(0 if first is None else 1, self.heads.passes):
+            try:
+                features, means = self._gradients(inputs, targets, index > 0, can_fail)
+            except (RuntimeError, MemoryError) as error:
+                if can_fail and is_out_of_memory(error):
+                    raise OutOfMemory(first) from error
+                raise
             if index == 0:
                 self.heads.move_state(features, inputs.targets[0][0])
             if self.recipe.clip_norm is not None:
@@ -176,10 +203,12 @@ class Chunk:
         except (RuntimeError, MemoryError):
             for value, old in zip(self.statistics, before, strict=False):
                 value.copy_(old)
+            self.backend.forget()
             raise
         return features, means
 
     def _follow(self, share: Tensor) -> None:
+        self.refresh()
         self.rows.average.lerp_(self.rows.parameter, share)
         for member, own in zip(self.members, share, strict=True):
             for name, value in member.buffers.items():
@@ -203,6 +232,7 @@ class Chunk:
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
         """Averages of weights and statistics in their place, to be evaluated."""
+        self.refresh()
         kept = [{name: value.clone() for name, value in m.buffers.items()} for m in self.members]
         with self.rows.averaged():
             _write([m.buffers for m in self.members], [m.average_buffers for m in self.members])

@@ -27,6 +27,7 @@ class ChunkEpoch:
         self.noise = draws.dropout(chunk.members) if drops else None
         self.drawn: list[Tensor | None] | None = None  # of a step that has begun
         self.total = torch.zeros(len(chunk.members), device=device)
+        self.first: Tensor | None = None  # of a step of which one pass is done
 
     def step(self, step: int, x: Tensor, targets: Targets, seed_network: bool) -> None:
         """One step on the batches of all streams, x (u, B, *shape), targets (u, B)."""
@@ -39,9 +40,9 @@ class ChunkEpoch:
             self.drawn = [None] * len(self.chunk.members) if self.noise is None else self._draw(x.shape[1])
         progress, rate, *factors = (table[step] for table in self.tables)
         own = [(self._own(t), None if share is None else self._own(share)) for t, share in targets]
-        inputs = StepInputs(self._own(x), own, progress, rate, factors, self.drawn)
+        inputs = StepInputs(self._own(x), own, progress, rate, factors, self.drawn, self.first)
         self.total += self.chunk.take(inputs)
-        self.drawn = None
+        self.drawn = self.first = None
 
     def _own(self, values: Tensor) -> Tensor:
         """What each member sees of the values (u, ...) of all streams: (n, ...)."""
@@ -51,10 +52,14 @@ class ChunkEpoch:
         drawn = self.chunk.heads.draw(self.noise, batch, self.chunk.in_features)
         return [None if draw is None else draw.to(self.device, non_blocking=True) for draw in drawn]
 
-    def taken_over(self, chunk: Chunk, start: int) -> ChunkEpoch:
-        """The same epoch, in the middle of it, for a chunk of some of the members, from the start-th."""
+    def taken_over(self, chunk: Chunk, start: int, first: Tensor | None) -> ChunkEpoch:
+        """The same epoch, in the middle of it, for a chunk of some of the members, from the start-th.
+
+        first: the mean losses (n,) of the first pass of the step that has begun, if it is done.
+        """
         part, stop = ChunkEpoch(chunk, self.streams, self.draws, self.device), start + len(chunk.members)
         if self.noise is not None and part.noise is not None:
             part.noise, part.drawn = self.noise[start:stop], self.drawn[start:stop]
         part.total = self.total[start:stop].clone()
+        part.first = None if first is None else first[start:stop].clone()
         return part

@@ -14,40 +14,44 @@ class CapturedStep:
     """Takes a chunk's steps: the first few as they are, then by replaying a graph of one.
 
     The chunk's tensors stay where they are as long as it exists; what a step takes is copied to where the graph reads.
-    Where a step cannot be captured it goes on being taken as it is; why says the reason.
+    Where a step cannot be captured it goes on being taken as it is; why says the reason. It does not hold the chunk,
+    which holds it: in a cycle both would stay until Python looks for cycles.
     """
 
-    def __init__(self, chunk: Chunk):
-        self.chunk, self.taken = chunk, 0
+    def __init__(self):
+        self.taken = 0
         self.graph: torch.cuda.CUDAGraph | None = None
         self.inputs: StepInputs | None = None
         self.means: Tensor | None = None
         self.why: str | None = None
 
-    def __call__(self, inputs: StepInputs) -> Tensor:
+    def __call__(self, chunk: Chunk, inputs: StepInputs) -> Tensor:
+        if inputs.first is not None:  # half of a step
+            return chunk.step(inputs)
         if self.graph is None and self.why is None and self.taken >= WARM_UP:
-            self._capture(inputs)
+            self._capture(chunk, inputs)
         if self.graph is None:
             self.taken += 1
-            return self._apart(inputs) if self.why is None else self.chunk.step(inputs)
+            return self._apart(chunk, inputs) if self.why is None else chunk.step(inputs)
         for into, value in zip(self.inputs.tensors(), inputs.tensors(), strict=True):
             into.copy_(value)
         self.graph.replay()
         return self.means.clone()
 
-    def _apart(self, inputs: StepInputs) -> Tensor:
+    @staticmethod
+    def _apart(chunk: Chunk, inputs: StepInputs) -> Tensor:
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
-            means = self.chunk.step(inputs)
+            means = chunk.step(inputs)
         torch.cuda.current_stream().wait_stream(side)
         return means
 
-    def _capture(self, inputs: StepInputs) -> None:
+    def _capture(self, chunk: Chunk, inputs: StepInputs) -> None:
         graph, static = torch.cuda.CUDAGraph(), inputs.copy()
         try:
             with torch.cuda.graph(graph):
-                means = self.chunk.step(static, can_fail=False)
+                means = chunk.step(static, can_fail=False)
         except RuntimeError as error:
             torch.cuda.synchronize()
             self.why = " ".join(str(error).split())[:200]

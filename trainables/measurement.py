@@ -10,6 +10,7 @@ import torch
 
 from losstune.spaces import InputError, space_of
 from losstune.trainables.backends import BACKENDS, Backend, Choice, able, check_backend
+from losstune.trainables.comparison import difference
 from losstune.trainables.inputs import Inputs
 from losstune.trainables.memory import available, is_out_of_memory
 from losstune.trainables.network import Network
@@ -27,7 +28,6 @@ TOGETHER = {
 BUDGET = 8.0  # seconds: what would take longer to try, after one member alone, is not tried
 ENOUGH = 1.0  # seconds of steps after which no more are timed
 WORTH = 0.95  # of the time of a simpler candidate, below which another is taken
-TOLERANCE = {torch.float32: 1e-2, torch.bfloat16: 0.2}  # of the largest feature, between two backends
 MEMORY_SHARE = 0.7  # of what is available, for one stack; evaluation and the allocator want the rest
 PLACES = {"cpu": 32, "cuda": 64}  # members of a stack at most: more would be asked for ahead of results
 
@@ -48,6 +48,7 @@ class Probe:
     def __init__(self, network: Network, recipe: Recipe, training: Inputs, device: str = "cpu", compiled: bool = False):
         self.network, self.recipe, self.training, self.device = network, recipe, training, device
         self.compiled = compiled
+        self.differences: dict[str, str | None] = {}
         self.example = network.build()[0]
 
     def measure(self, fixed: str | None = None) -> Measured:
@@ -89,7 +90,10 @@ class Probe:
             found.why[name] = "it would take too long to try"
             return
         try:
-            self._check(choice)
+            wrong = self._check(choice.kind)
+            if wrong:
+                found.why[name] = wrong
+                return
             seconds = self._seconds(choice)
         except Exception as error:  # whatever a network, or a kernel, does not do
             if isinstance(error, InputError):
@@ -101,21 +105,12 @@ class Probe:
         if first or seconds * 1e3 < best * WORTH:
             found.choice = choice
 
-    def _check(self, choice: Choice) -> None:
-        """Compare the features of three members with those of the network as its author wrote it."""
-        if choice.kind == "sequential":
-            return
-        x = next(iter(self.training.batches(torch.arange(8).view(1, 1, 8), lambda _: [torch.Generator()])))[0][0]
-        features = []
-        for kind in ("sequential", choice.kind):
-            stack = self._stack(Choice(kind, 3 if kind != "sequential" else 1), 3)  # not compiled: the same network
-            stack._bind()
-            features.append(torch.cat([chunk.backend.forward(x.expand(len(chunk.members), *x.shape))
-                                       for chunk in stack.chunks]))  # fmt: skip
-        expected, other = features
-        off = float((expected - other).abs().max() / expected.abs().max().clamp(min=1e-6))
-        if not off <= TOLERANCE[stack.dtype]:
-            raise RuntimeError(f"features differ by {off:.2g} of the largest: another network is computed")
+    def _check(self, kind: str) -> str | None:
+        """What a backend computes otherwise than the network says; once per backend."""
+        if kind not in self.differences:
+            device = torch.device(self.device)
+            self.differences[kind] = None if kind == "sequential" else difference(kind, self.network, device)
+        return self.differences[kind]
 
     def _seconds(self, choice: Choice) -> float:
         """Seconds per member and step."""
@@ -125,7 +120,7 @@ class Probe:
             before = self._now()
             stack.rehearse(STEPS)
             times.append(self._now() - before)
-        return min(times) / STEPS / choice.together
+        return min(times) / min(STEPS, stack.steps) / choice.together
 
     def _now(self) -> float:
         if self.device == "cuda":

@@ -7,7 +7,6 @@ the other way round, so both are here and which is used is measured.
 from __future__ import annotations
 
 import numpy as np
-import threadpoolctl
 import torch
 from torch import Tensor
 
@@ -60,4 +59,6 @@ PRODUCTS: dict[str, Products] = {"torch": TorchProducts, "numpy": NumpyProducts}
 
 def share_threads() -> None:
     """Give NumPy's BLAS as many threads as torch has: by itself it takes all cores, and lanes would wait for others."""
+    import threadpoolctl  # which the trainer can do without
+
     threadpoolctl.threadpool_limits(torch.get_num_threads(), user_api="blas")

@@ -36,7 +36,9 @@ def saved(member: Member, unpack: Unpack) -> dict[str, Any]:
 
 def restored(trial: Trial, seed: int, epoch: int, plain: Mapping[str, Any], pack: Pack) -> Member:
     """What saved gave, as a member again."""
-    state = torch.stack([torch.stack([pack(slot) for slot in kept]) for kept in plain["optimizer"]])
+    # Before there were more optimizers than one, a state had a momentum, and a second one where a step has two passes.
+    kept = plain.get("optimizer") or [[plain[key]] for key in ("momentum", "second_momentum") if key in plain]
+    state = torch.stack([torch.stack([pack(slot) for slot in slots]) for slots in kept])
     average = pack(plain["average"]) if "average" in plain else None
     buffers = _copied(plain["buffers"])
     return Member(trial, seed, epoch, pack(plain["parameters"]), state, average, buffers,

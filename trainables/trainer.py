@@ -16,7 +16,7 @@ from losstune.spaces import InputError
 from losstune.trainables.architectures import ARCHITECTURES
 from losstune.trainables.backends import BACKENDS, Backend, Choice, check_backend, default_choice
 from losstune.trainables.backends.backend import is_random
-from losstune.trainables.chunk import Chunk, Member
+from losstune.trainables.chunk import Chunk, Member, OutOfMemory
 from losstune.trainables.draws import Draws
 from losstune.trainables.epoch import ChunkEpoch
 from losstune.trainables.graphs import CapturedStep
@@ -68,6 +68,7 @@ class Stack:
         self.choice = backend or default_choice(self.example)
         self.together = self.choice.together
         self.kind = BACKENDS[self.choice.kind]
+        self.order = self.kind.order_for(self.example, network.input_shape)
         self.products = PRODUCTS[self.choice.products]
         if self.choice.products == "numpy":
             share_threads()
@@ -93,11 +94,14 @@ class Stack:
         check_fits(loss, self.in_features, self.network.num_classes)
         head = loss_of(loss).parameters
         shapes = {HEAD + key: p.shape(self.network.num_classes, self.in_features) for key, p in head.items()}
-        return self.layout.extended(shapes, {HEAD + key: p.decays and p.learned for key, p in head.items()})
+        biases = {"bias"} if self.network.decay_norm else set()  # where everything of the network decays
+        return self.layout.extended(
+            shapes, {HEAD + key: (p.decays or key in biases) and p.learned for key, p in head.items()}
+        )
 
     def join(self, trial: Trial, state: dict | None = None) -> None:
         """Take a trial in at this epoch boundary: from its start, or from the state that leave or state gave."""
-        pack = partial(self.layout_of(trial.loss).pack, order=self.kind.order)
+        pack = partial(self.layout_of(trial.loss).pack, order=self.order)
         if state is None:
             kept = loss_of(trial.loss).passes, OPTIMIZERS[self.recipe.optimizer].slots
             averages, members = self.recipe.average is not None, []
@@ -129,7 +133,9 @@ class Stack:
         moving average there are "average" and "average_buffers" too.
         """
         members = self.members[trial_id]
-        unpack = partial(self.layout_of(members[0].trial.loss).unpack, order=self.kind.order)
+        for chunk in self.chunks:
+            chunk.refresh()
+        unpack = partial(self.layout_of(members[0].trial.loss).unpack, order=self.order)
         return {"epoch": members[0].epoch, "members": [saved(member, unpack) for member in members]}
 
     @property
@@ -200,22 +206,22 @@ class Stack:
                 try:
                     work[index].step(step, x, mixed, self.draws_itself)
                     index += 1
-                except (RuntimeError, MemoryError) as error:
+                except OutOfMemory as error:
                     work[index : index + 1] = self._halved(work[index], error)
         self.chunks = [part.chunk for part in work]
         return {id(m): loss / order.shape[1] for part in work
                 for m, loss in zip(part.chunk.members, part.total.tolist(), strict=True)}  # fmt: skip
 
-    def _halved(self, work: ChunkEpoch, error: Exception) -> list[ChunkEpoch]:
+    def _halved(self, work: ChunkEpoch, error: OutOfMemory) -> list[ChunkEpoch]:
         """The two halves of a chunk for which memory did not suffice; from now on no chunk is larger."""
         members = work.chunk.members
-        if len(members) == 1 or not is_out_of_memory(error):
-            raise error
+        if len(members) == 1:
+            raise error.__cause__
         half = -(-len(members) // 2)
         self.together = min(self.together, half)
         self.notes.append(f"memory ran out with {len(members)} members at once; now at most {self.together}")
         self._release(work.chunk, reuse=False)
-        return [work.taken_over(self._chunk(part), start)
+        return [work.taken_over(self._chunk(part), start, error.first)
                 for part, start in ((members[:half], 0), (members[half:], half))]  # fmt: skip
 
     def _score(self) -> dict[str, dict[str, list[float]]]:
@@ -252,12 +258,12 @@ class Stack:
         backend = idle.pop() if idle else self._backend(len(members))
         chunk = Chunk(members, backend, self.layout_of, self.recipe, self.in_features, self.device, self.products)
         if self.device.type == "cuda" and not self.draws_itself:
-            chunk.take = CapturedStep(chunk)
+            chunk.taken_by = CapturedStep()
         return chunk
 
     def _backend(self, members: int) -> Backend:
         backend = self.kind(self.example, self._build, self.layout, members, self.dtype)
-        backend.products = self.products
+        backend.products, backend.order = self.products, self.order
         if self.choice.compiled:
             backend.compile()
         return backend
@@ -302,6 +308,16 @@ def evaluated(chunks: list[Chunk], inputs: Inputs, averages: bool) -> dict[int, 
         return {}
     each = 4 * inputs.normalized(0, 1).numel()
     size = max(1, min(EVALUATION_BATCH, EVALUATION_BYTES // each))
+    while True:
+        try:
+            return _evaluated(chunks, inputs, averages, size)
+        except (RuntimeError, MemoryError) as error:
+            if size == 1 or not is_out_of_memory(error):
+                raise
+            size = -(-size // 2)
+
+
+def _evaluated(chunks: list[Chunk], inputs: Inputs, averages: bool, size: int) -> dict[int, np.ndarray]:
     parts: list[list[Tensor]] = [[] for _ in chunks]
     with contextlib.ExitStack() as stack:
         for chunk in chunks if averages else ():

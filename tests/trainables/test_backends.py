@@ -137,6 +137,72 @@ def test_a_member_that_diverges_does_not_touch_its_neighbours(make_stack, make_t
     assert not all(torch.isfinite(value).all() for value in lost[0]["parameters"].values())
 
 
+VIEWS = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.pool = nn.Conv2d(1, 6, 3), nn.MaxPool2d(2)
+        self.final = nn.Linear(6 * 9, 10)
+
+    def forward(self, x):
+        x = self.pool(self.conv(x).relu())
+        return self.final(x.view(x.size(0), -1))  # refuses activations in channels_last
+
+def build(input_shape, num_classes):
+    return Net()
+"""
+KEEPS = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("scale", torch.tensor(2.0))
+        self.register_buffer("mean", torch.zeros(()))
+        self.conv, self.final = nn.Conv2d(1, 4, 3), nn.Linear(4 * 36, 10)
+
+    def forward(self, x):
+        if self.training:
+            self.mean = 0.9 * self.mean + 0.1 * x.mean().detach()  # a new tensor in the buffer's place
+        return self.final(self.conv((x - self.mean) / self.scale).relu().flatten(1))
+
+def build(input_shape, num_classes):
+    return Net()
+"""
+TIED = """
+from torch import nn
+
+def build(input_shape, num_classes):
+    first, second = nn.Linear(64, 64), nn.Linear(64, 64)
+    second.weight = first.weight
+    return nn.Sequential(nn.Flatten(), first, nn.ReLU(), second, nn.ReLU(), nn.Linear(64, num_classes))
+"""
+
+
+@pytest.mark.parametrize("source", [VIEWS, KEEPS, TIED], ids=["view", "new buffers", "tied parameters"])
+def test_networks_as_people_write_them_train_member_after_member(make_stack, make_trial, same_bits, source):
+    """They train, and a member that has been away goes on where it was."""
+    settings = {"network": "my_net.py:build", "source": source, "examples": 128, "batch_size": 32, "average": 0.9}
+    assert able(Network("my_net.py:build", (1, 8, 8), 10, source=source).build()[0])[-1] == "sequential"
+    trial = make_trial("softmax", seeds=(0,), learning_rate=0.05)
+    alone, stack = make_stack(**settings), make_stack(**settings)
+    alone.join(trial)
+    losses = [alone.train_epoch()[trial.id].train_loss[0] for _ in range(3)]
+    assert losses[-1] < losses[0]
+    stack.join(trial)
+    stack.train_epoch()
+    away = stack.leave(trial.id)
+    stack.join(make_trial("sigmoid", seeds=(1, 2)))
+    stack.train_epoch()
+    stack.join(trial, away)
+    stack.train_epoch()
+    stack.train_epoch()
+    assert same_bits(stack.leave(trial.id), alone.leave(trial.id))
+
+
 def test_networks_are_given_to_backends_that_can_compute_them():
     def of(spec, source=None):
         return able(Network(spec, (1, 8, 8), 10, source=source).build()[0])

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from losstune.trainables.backends import Choice
-from losstune.trainables.graphs import WARM_UP, CapturedStep
+from losstune.trainables.graphs import WARM_UP
 from losstune.trainables.inputs import Inputs
 from losstune.trainables.measurement import Probe
 from losstune.trainables.metrics import METRICS
@@ -41,7 +41,7 @@ def test_captured_steps_train_as_steps_that_are_not(make_gpu_stack, make_trial, 
         for _ in range(3):
             results = stack.train_epoch()
         if captured:
-            assert all(isinstance(chunk.take, CapturedStep) and chunk.take.why is None for chunk in stack.chunks)
+            assert all(chunk.taken_by.graph is not None for chunk in stack.chunks)
             assert stack.steps > WARM_UP
         found.append({name: result.train_loss for name, result in results.items()})
     for loss, values in found[0].items():

@@ -1,5 +1,7 @@
 """The probe: which backend a network gets here, from what is tried, and how many members."""
 
+import re
+
 import pytest
 
 from losstune.spaces import InputError
@@ -26,6 +28,29 @@ def build(input_shape, num_classes):
     return Net()
 """
 
+STARTS_AT_ZERO = """
+import torch
+from torch import nn
+
+class Block(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.conv1, self.conv2 = (nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
+        self.norm = nn.BatchNorm2d(channels)
+        nn.init.zeros_(self.norm.weight)  # so that at the start nothing of the branch shows
+
+    def forward(self, x):
+        first, second = self.conv1(x).chunk(2, 1)
+        return torch.relu(x + self.norm(self.conv2(torch.cat([second, first], 1))))
+
+def build(input_shape, num_classes):
+    return nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), Block(8), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+                         nn.Linear(8, num_classes))
+"""
+LOOKS_AT_NEIGHBOURS = STARTS_AT_ZERO.replace(
+    "torch.cat([second, first], 1)", "nn.functional.local_response_norm(torch.cat([first, second], 1), 5)"
+)
+
 
 @pytest.fixture
 def probe(digits):
@@ -49,6 +74,19 @@ def test_a_backend_that_computes_another_network_is_found_out(probe):
     found = probe("my_net.py:build", MIXES_MEMBERS).measure()
     assert found.choice == Choice("sequential", 1)
     assert all("another network is computed" in found.why[f"grouped x {n}"] for n in (2, 4, 8))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [(STARTS_AT_ZERO, "another network"), (LOOKS_AT_NEIGHBOURS, "mixed|another")],
+    ids=["starts at zero", "looks at neighbours"],
+)
+def test_what_mixes_members_is_found_out_where_it_hides(probe, source, why, precision):
+    """In a branch that is zero at the start, or in what is below any tolerance, at low precision too."""
+    found = probe("my_net.py:build", source, precision=precision).measure()
+    assert found.choice == Choice("sequential", 1)
+    assert all(re.search(why, found.why[f"grouped x {n}"]) for n in (2, 4, 8))
 
 
 def test_a_study_can_fix_the_backend(probe):

@@ -6,6 +6,8 @@ import sys
 import pytest
 import torch
 
+from losstune.trainables.backends import Choice
+from losstune.trainables.backends.batched import Batched
 from losstune.trainables.memory import available, is_out_of_memory
 
 SCRIPT = """
@@ -71,6 +73,47 @@ def test_chunks_are_halved_when_memory_runs_out_and_no_bit_changes():
     limited = run("short", str(260 * 2**20))
     assert int(limited[1]) < 8 and "memory ran out with" in limited[2]
     assert limited[0] == digest
+
+
+@pytest.mark.parametrize(("loss", "fails_at"), [("cot", 3), ("cot", 4), ("dropout", 2)], ids=str)
+def test_what_a_step_has_done_is_not_done_again(make_stack, make_trial, same_bits, monkeypatch, loss, fails_at):
+    """Memory runs out in the first or the second pass of a step, before and after the first has moved the weights."""
+    settings = {"backend": Choice("batched", 4), "examples": 192}
+    trial, forward, calls = make_trial(loss, seeds=(0, 1, 2), learning_rate=0.02), Batched.forward, []
+    expected = make_stack(**settings)
+    expected.join(trial)
+    expected.train_epoch()
+
+    def failing(self, x, training=True):
+        calls.append(len(x))
+        if len(calls) == fails_at:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(self, x, training)
+
+    monkeypatch.setattr(Batched, "forward", failing)
+    stack = make_stack(**settings)
+    stack.join(trial)
+    stack.train_epoch()
+    assert stack.together == 2 and len(stack.notes) == 1 and calls[:fails_at] == [3] * fails_at
+    assert same_bits(stack.leave(trial.id), expected.leave(trial.id))
+
+
+def test_evaluation_takes_fewer_examples_when_memory_runs_out(make_stack, make_trial, monkeypatch):
+    stack, sizes, forward = make_stack(examples=128), [], Batched.forward
+    trial = make_trial("softmax", seeds=(0,))
+    stack.join(trial)
+    expected = stack.logits(trial.id, stack.validation)
+
+    def failing(self, x, training=True):
+        if not training and x.shape[1] > 60:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        sizes.append(x.shape[1])
+        return forward(self, x, training)
+
+    monkeypatch.setattr(Batched, "forward", failing)
+    found = stack.logits(trial.id, stack.validation)
+    torch.testing.assert_close(torch.from_numpy(found), torch.from_numpy(expected), rtol=1e-5, atol=1e-5)
+    assert max(sizes) <= 60 and sum(sizes) == 216
 
 
 def test_errors_about_memory_are_told_from_others():

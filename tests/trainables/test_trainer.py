@@ -80,6 +80,19 @@ def test_a_checkpoint_restores_every_bit(make_stack, make_trial, same_bits, tmp_
     assert same_bits(stack.leave(trial.id), expected)
 
 
+@pytest.mark.parametrize("loss", ["softmax", "cot"])
+def test_a_state_of_an_earlier_version_is_taken_up(make_stack, make_trial, same_bits, loss):
+    """It named SGD's momentum, and a second one where a step has two passes."""
+    trial, stack = make_trial(loss, seeds=(0,)), make_stack()
+    state = alone(make_stack, trial, 2)
+    earlier = {"epoch": 2, "members": [dict(member) for member in state["members"]]}
+    for member in earlier["members"]:
+        kept = member.pop("optimizer")
+        member |= dict(zip(("momentum", "second_momentum"), (slots[0] for slots in kept), strict=False))
+    stack.join(trial, earlier)
+    assert same_bits(stack.leave(trial.id), state)
+
+
 def test_nan_in_one_trial_does_not_touch_another(make_stack, make_trial, same_bits):
     healthy = make_trial("label_smoothing")
     expected = alone(make_stack, healthy, 2)

@@ -74,7 +74,7 @@ def split_final_layer(
 def check_network(
     module: nn.Module, input_shape: tuple[int, ...], num_classes: int, where: str, file: str = ""
 ) -> None:
-    """Two forward passes of a zero batch of 2, as in evaluation and as in training; InputError unless both end in the
+    """Two forward passes of a random batch of 2, as in evaluation and as in training; InputError unless both end in the
     final layer. Modes, buffers and random state stay as they are.
 
     file: the user's file, so that an error can name its line.
@@ -103,7 +103,9 @@ def check_network(
 def _pass(module: nn.Module, input_shape: tuple[int, ...]) -> object:
     buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        return torch.func.functional_call(module, buffers, (torch.zeros(2, *input_shape),))
+        # Not zeros: what follows the final layer, a tanh or a factor, would not show on its zero outputs.
+        x = torch.randn(2, *input_shape, generator=torch.Generator().manual_seed(0))
+        return torch.func.functional_call(module, buffers, (x,))
 
 
 def _final_layer(module: nn.Module, num_classes: int, where: str) -> tuple[str, nn.Linear]:

@@ -26,7 +26,7 @@ class Backend:
     """
 
     kind: ClassVar[str]
-    order: ClassVar[str] = "channels_last"
+    order: str = "channels_last"
     products: Products = TorchProducts
     exact: ClassVar[bool] = True
     together: ClassVar[int | None] = None
@@ -44,8 +44,21 @@ class Backend:
         """Let torch.compile make the network's kernels, once per shape. Bits then depend on the shape."""
         raise NotImplementedError(f"{self.kind} networks have nothing to compile")
 
+    @classmethod
+    def order_for(cls, network: nn.Module, input_shape: tuple[int, ...]) -> str:
+        """How a network's parameters lie in the rows."""
+        return cls.order
+
     def bind(self, rows: Rows) -> None:
         """Make the networks' parameters those of the rows (n, P)."""
+        raise NotImplementedError
+
+    def unbind(self) -> None:
+        """Let go of the rows, which would otherwise live as long as the backend."""
+        raise NotImplementedError
+
+    def forget(self) -> None:
+        """Let go of what the last forward has kept for backward."""
         raise NotImplementedError
 
     def forward(self, x: Tensor, training: bool = True) -> Tensor:
@@ -65,6 +78,11 @@ def is_random(network: nn.Module) -> bool:
     """Whether a network may draw random numbers of its own in training: dropout, stochastic depth and the like."""
     return any("drop" in type(part).__name__.lower() or "stochastic" in type(part).__name__.lower()
                for part in network.modules())  # fmt: skip
+
+
+def ties_parameters(network: nn.Module) -> bool:
+    """Whether a parameter has more than one name."""
+    return len(list(network.named_parameters(remove_duplicate=False))) > len(list(network.parameters()))
 
 
 def has_hooks(module: nn.Module) -> bool:

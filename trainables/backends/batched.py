@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from losstune.trainables.backends.backend import Backend, Build, has_hooks
+from losstune.trainables.backends.backend import Backend, Build, has_hooks, ties_parameters
 from losstune.trainables.rows import Layout, Rows
 
 
@@ -48,6 +48,8 @@ class Batched(Backend):
         """
         if type(network) is not nn.Sequential or has_hooks(network):
             return False
+        if any(map(has_hooks, network.children())) or ties_parameters(network):
+            return False
         chain = [layer for layer in network._modules.values() if type(layer) is not nn.Identity]
         starts = [type(layer) for layer in chain[:2]] in ([nn.Flatten], [nn.Flatten, nn.Linear])
         return starts and len(set(map(id, chain))) == len(chain) and all(map(_is_plain, chain))
@@ -58,6 +60,13 @@ class Batched(Backend):
                 name = f"{layer.name}.{kind}"
                 setattr(layer, kind, self.layout.view(rows.parameter, name, self.order))
                 setattr(layer, f"{kind}_gradient", self.layout.view(rows.gradient, name, self.order))
+
+    def unbind(self) -> None:
+        for layer in self.layers:
+            layer.weight = layer.bias = layer.weight_gradient = layer.bias_gradient = None
+
+    def forget(self) -> None:
+        self.inputs, self.weights = [], []
 
     @torch.no_grad()
     def forward(self, x: Tensor, training: bool = True) -> Tensor:
@@ -89,12 +98,10 @@ class Batched(Backend):
                 torch.sum(gradient, 1, dtype=torch.float32, out=layer.bias_gradient)
             if index:
                 gradient = self.products.by_input(gradient, self.weights[index])
-        self.inputs, self.weights = [], []
+        self.forget()
 
 
 def _is_plain(layer: nn.Module) -> bool:
-    if has_hooks(layer):
-        return False
     if type(layer) is nn.Flatten:
         return (layer.start_dim, layer.end_dim) == (1, -1)
     if type(layer) is nn.Linear:

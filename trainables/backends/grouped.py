@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from losstune.trainables.architectures.blocks import PadChannels
-from losstune.trainables.backends.backend import Backend, Build, has_hooks
+from losstune.trainables.backends.backend import Backend, Build, has_hooks, ties_parameters
 from losstune.trainables.backends.compiling import keep_compiled_kernels
 from losstune.trainables.rows import Layout, Named, Rows, leaf
 
@@ -113,8 +113,8 @@ class Grouped(Backend):
         layers = [part for part in parts if not list(part.children())]
         convolves = any(isinstance(layer, nn.Conv2d) for layer in layers)
         containers = [part for part in parts if list(part.children())]
-        plain = not any(has_hooks(part) or part._parameters for part in containers)
-        return convolves and plain and all(map(_can_stack, layers))
+        plain = not any(has_hooks(part) or part._parameters or part._buffers for part in containers)
+        return convolves and plain and not ties_parameters(network) and all(map(_can_stack, layers))
 
     def compile(self) -> None:
         keep_compiled_kernels()
@@ -143,7 +143,15 @@ class Grouped(Backend):
         self.rows.gradient[:, : self.layout.width].zero_()
         if self.features.requires_grad:
             self.features.backward(gradient.to(self.features.dtype))
+        self.forget()
+
+    def forget(self) -> None:
         self.features = None
+
+    def unbind(self) -> None:
+        self.rows = None
+        for layer in self.stacked:
+            layer.leaves = {}
 
     def buffers(self) -> list[Named]:
         layers = [layer for layer in self.stacked if layer._buffers]

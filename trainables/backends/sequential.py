@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 
 import torch
@@ -23,7 +24,7 @@ class Sequential(Backend):
 
     def __init__(self, network: nn.Module, build: Build, layout: Layout, members: int, dtype: torch.dtype):
         super().__init__(network, build, layout, members, dtype)
-        self.module = build().to(memory_format=torch.channels_last)
+        self.module = build()
         self.rows: Rows | None = None
         self.features: Tensor | None = None
 
@@ -35,6 +36,20 @@ class Sequential(Backend):
         keep_compiled_kernels()
         self.module.compile(dynamic=False)
 
+    @classmethod
+    def order_for(cls, network: nn.Module, input_shape: tuple[int, ...]) -> str:
+        """channels_last, unless the network reads its activations as they lie in memory, as .view does."""
+        if len(input_shape) != 3:
+            return "plain"
+        tried = copy.deepcopy(network).to(memory_format=torch.channels_last).eval()
+        x = torch.zeros(2, *input_shape)
+        try:
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                tried(x.contiguous(memory_format=torch.channels_last))
+        except RuntimeError:
+            return "plain"
+        return cls.order
+
     def bind(self, rows: Rows) -> None:
         self.rows = rows
         for name, parameter in self.module.named_parameters():
@@ -45,7 +60,8 @@ class Sequential(Backend):
 
     def forward(self, x: Tensor, training: bool = True) -> Tensor:
         self.module.train(training)
-        images = x[0].contiguous(memory_format=torch.channels_last) if x.dim() == 5 else x[0]
+        last = self.order == "channels_last" and x.dim() == 5
+        images = x[0].contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
         low = self.dtype is not torch.float32
         with torch.set_grad_enabled(training), torch.autocast(x.device.type, self.dtype, enabled=low):
             self.features = self.module(images)
@@ -55,7 +71,16 @@ class Sequential(Backend):
         self.rows.gradient[:, : self.layout.width].zero_()
         if self.features.requires_grad:  # not where everything is the final layer
             self.features.backward(gradient[0].to(self.features.dtype))
+        self.forget()
+
+    def forget(self) -> None:
         self.features = None
+
+    def unbind(self) -> None:
+        self.rows = None
+        for parameter in self.module.parameters():
+            parameter.grad = None
+            parameter.data = parameter.data.new_empty(0)
 
     def buffers(self) -> list[Named]:
         return [dict(self.module.named_buffers())]

@@ -56,7 +56,13 @@ class Vmapped(Backend):
         self.rows.gradient[:, : self.layout.width].zero_()
         if self.features.requires_grad:
             self.features.backward(gradient.to(self.features.dtype))
+        self.forget()
+
+    def forget(self) -> None:
         self.features = None
+
+    def unbind(self) -> None:
+        self.rows, self.leaves = None, {}
 
     def buffers(self) -> list[Named]:
         return [{name: value[member] for name, value in self.statistics.items()} for member in range(self.members)]
