@@ -8,7 +8,7 @@ from pathlib import Path
 
 from losstune.search.plan import data_root
 from losstune.spaces import SPACES, InputError
-from losstune.trainables.architectures import ARCHITECTURES, check_architecture
+from losstune.trainables.architectures import check_architecture
 from losstune.trainables.datasets import DATASETS, FORMATS, load_dataset
 from losstune.trainables.network import Network
 from losstune.trainables.user_files import read_text, split_reference
@@ -20,7 +20,7 @@ _TEMPLATE = """\
 #   losstune run {file}             again continues where it stopped
 
 data: {data}
-network: {network}              # {networks}, or my_net.py:build
+network: {network}              # losstune architectures lists them; or torchvision:NAME, timm:NAME, my_net.py:build
 metric: {metric}             # or balanced_accuracy, macro_f1, auroc, cost:costs.csv, my_metric.py:score
 baseline: softmax           # what the gains are measured against
 
@@ -31,7 +31,7 @@ losses: [{losses}]
 recipe:
   epochs: 27                # full length
   batch_size: {batch_size}
-  augmentation: {augmentation}      # none, crop or crop_flip, for images
+  augmentation: {augmentation}      # for images: crop_flip, cifar_autoaugment, imagenet ..., or a list of operations
   class_weights: none       # or balanced, or a list with one weight per class
   tune: [learning_rate, weight_decay]
 
@@ -63,7 +63,7 @@ def new_study(data: str, network: str | None) -> Path:
     counts = f"{len(dataset.train):,} + {len(dataset.test):,} examples, {dataset.num_classes} classes"
     losses = usable_losses(network, dataset.input_shape, dataset.num_classes)
     path.write_text(_TEMPLATE.format(
-        what=f"{spec} ({counts})", file=path, data=spec, network=network, networks=", ".join(ARCHITECTURES),
+        what=f"{spec} ({counts})", file=path, data=spec, network=network,
         metric="accuracy", losses=_wrapped(losses), batch_size=128 if len(dataset.train) > 20_000 else 64,
         augmentation="none",
     ), encoding="utf-8")  # fmt: skip
