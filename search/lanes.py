@@ -112,11 +112,10 @@ class Running:
                  for name, split in (("validation", plan.validation), ("test", plan.test))}  # fmt: skip
 
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        conductor = ray.remote(num_cpus=0, scheduling_strategy=here)(ConductorActor).remote(
+        return ray.remote(num_cpus=0, scheduling_strategy=here)(ConductorActor).remote(
             self.ledger.path, self.ledger.generation, plan.study, floor, plan.metric.greater_is_better, [self._test],
             self.slots,
-        )
-        return conductor
+        )  # fmt: skip
 
     def _fit(self) -> None:
         try:
@@ -154,7 +153,7 @@ class Running:
 
 def _import_what_tune_needs() -> None:
     """The packages of others that Ray Tune imports, which take most of its time."""
-    for name in ("pandas", "pyarrow.fs", "fsspec", "requests", "jinja2"):
+    for name in ("pandas", "pyarrow.fs", "fsspec", "requests"):
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
 
@@ -168,5 +167,3 @@ def _slots(plan: Plan, cluster: dict[str, float]) -> int:
         raise InputError(f"{plan.study.where}: resources: a lane takes {resources.cpus:g} CPUs and "
                          f"{resources.gpus:g} GPUs; there are {cpus:g} and {gpus:g}")  # fmt: skip
     return int(min(fits, resources.max_lanes)) if resources.max_lanes else int(fits)
-
-

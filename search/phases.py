@@ -109,7 +109,7 @@ def _go_on(plan: Plan, ledger: Ledger, folder: Path, address: str | None, watch:
 
         if standing(plan.study, ledger, greater).phase != "done":
             interrupted = _train(plan, ledger, folder, address, watching, stack)
-        follow()
+        follow().hurry()
         with ledger.transaction() as tx:
             facts = get_meta(tx, "facts")
             set_meta(tx, "facts", {**facts, "wall_seconds": facts.get("wall_seconds", 0.0) + time.time() - started})

@@ -142,5 +142,3 @@ def outside_training(lanes: list[dict[str, Any]], ended: int) -> float | None:
 def ledger_path(folder: Path) -> Path:
     """Where a study's ledger lies in its output folder."""
     return folder / "ledger" / "ledger.db"
-
-

@@ -1,7 +1,7 @@
 """The projection of a study's ledger into MLflow, in a process of its own: MLflow may be down, slow or wiped.
 
 `python -m losstune.search.tracking FOLDER` projects until its standard input ends, which it does when the study's
-process dies; a line on it asks for a last pass.
+process dies; the line "now" on it asks for a pass without delay, "finish" for a last one.
 """
 
 from __future__ import annotations
@@ -61,13 +61,21 @@ class Projection:
             found = "MLflow does not have all of this study yet"
         return found and f"{found}; `losstune sync {self.study_name}` catches up"
 
+    def hurry(self) -> None:
+        """Have the next pass begin now: the lanes are done, and the report will take a while."""
+        self._say(b"now\n")
+
+    def _say(self, line: bytes) -> None:
+        if self._process is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.write(line)
+                self._process.stdin.flush()
+
     def _end(self, seconds: float) -> None:
         if self._process is None or self._asked:
             return
         self._asked = True
-        with contextlib.suppress(OSError):
-            self._process.stdin.write(b"finish\n")
-            self._process.stdin.flush()
+        self._say(b"finish\n")
         try:
             self._caught_up = self._process.wait(seconds) == 0
         except subprocess.TimeoutExpired:
@@ -199,18 +207,22 @@ def _alone(folder: Path, wait: bool) -> Iterator[bool]:
         yield True
 
 
-def _follow(parent: int, asked: threading.Event) -> None:
-    """Set asked when the study's process asks for the last pass; end this process when that one has died."""
+def _follow(parent: int, asked: threading.Event, woken: threading.Event) -> None:
+    """Set asked when the study's process asks for the last pass, and woken for any; end this process when that one has
+    died."""
     while os.getppid() == parent:
         ready, _, _ = select.select([0], [], [], 1.0)
-        if ready and not os.read(0, 64):
+        said = os.read(0, 64) if ready else b"nothing"
+        if not said:
             break
-        if ready:
+        if b"finish" in said:
             asked.set()
+        if ready:
+            woken.set()
     os._exit(1)
 
 
-def _project_on(folder: Path, asked: threading.Event) -> bool:
+def _project_on(folder: Path, asked: threading.Event, woken: threading.Event) -> bool:
     """Pass after pass until asked for the last one; whether that one left nothing behind."""
     store, pause = _store(folder), PAUSE
     while True:
@@ -226,7 +238,8 @@ def _project_on(folder: Path, asked: threading.Event) -> bool:
             return done or _pass(folder, store)
         took = time.monotonic() - began
         pause = max(PAUSE, SHARE * took) if done else min(LONGEST_PAUSE, 2 * pause)
-        asked.wait(pause)
+        woken.wait(pause)
+        woken.clear()
 
 
 def _pass(folder: Path, store: Any) -> bool:
@@ -253,12 +266,12 @@ def main(folder: Path, last: bool) -> int:
     # Ctrl-C reaches every process of the terminal; what it means is the study's process's to decide.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(19 - os.nice(0))  # below the lanes, which Ray starts at 15
-    asked = threading.Event()
+    asked, woken = threading.Event(), threading.Event()
     if last:
         asked.set()
-    threading.Thread(target=_follow, args=(os.getppid(), asked), daemon=True).start()
+    threading.Thread(target=_follow, args=(os.getppid(), asked, woken), daemon=True).start()
     with _alone(folder, wait=True):
-        return 0 if _project_on(folder, asked) else 1
+        return 0 if _project_on(folder, asked, woken) else 1
 
 
 if __name__ == "__main__":

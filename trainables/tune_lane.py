@@ -16,7 +16,39 @@ from losstune.trainables.job import Job
 from losstune.trainables.messages import Message, Orders
 
 STEP_SECONDS = 5.0  # after so long a lane returns to Tune, and is called again
-RESENDS = 10  # of a message to a conductor that cannot be reached, a second apart
+RESENDS, RESEND_SECONDS = 10, 1.0  # of a message to a conductor that cannot be reached, so far apart
+
+
+class RayExchange:
+    """A lane's exchange with the conductor's actor. A message that may not have been heard is sent again."""
+
+    def __init__(self, conductor: Any):
+        self.conductor = conductor
+
+    def send(self, message: Message) -> None:
+        self.message = message
+        self.reference = self.conductor.call.remote("exchange", message)
+
+    def answer(self, seconds: float | None) -> Orders | None:
+        import ray
+
+        if seconds is not None and not ray.wait([self.reference], timeout=seconds)[0]:
+            return None
+        orders = self._received()
+        if orders.test is not None:
+            orders.test = ray.get(orders.test[0])
+        return orders
+
+    def _received(self) -> Orders:
+        import ray
+
+        for _ in range(RESENDS):
+            try:
+                return ray.get(self.reference)
+            except ray.exceptions.ActorUnavailableError:
+                time.sleep(RESEND_SECONDS)
+                self.send(self.message)
+        return ray.get(self.reference)
 
 
 def tune_trainable() -> type:
@@ -24,33 +56,6 @@ def tune_trainable() -> type:
     import psutil
     import ray
     from ray import tune
-
-    class RayExchange:
-        """A lane's exchange with the conductor's actor."""
-
-        def __init__(self, conductor: Any):
-            self.conductor = conductor
-
-        def send(self, message: Message) -> None:
-            self.message = message
-            self.reference = self.conductor.call.remote("exchange", message)
-
-        def answer(self, seconds: float | None) -> Orders | None:
-            if seconds is not None and not ray.wait([self.reference], timeout=seconds)[0]:
-                return None
-            orders = self._received()
-            if orders.test is not None:
-                orders.test = ray.get(orders.test[0])
-            return orders
-
-        def _received(self) -> Orders:
-            for _ in range(RESENDS):
-                try:
-                    return ray.get(self.reference)
-                except ray.exceptions.ActorUnavailableError:  # the network's fault: who knows whether it was heard
-                    time.sleep(1.0)
-                    self.send(self.message)
-            return ray.get(self.reference)
 
     class LaneTrainable(tune.Trainable):
         def setup(self, config: dict, conductor: Any, data: list, job: Job) -> None:

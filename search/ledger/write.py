@@ -13,9 +13,7 @@ Row = dict[str, Any]
 # What changes of a trial after it was asked.
 CHANGING = ("state", "reason", "attempt", "crashes", "lane", "ended", "epoch", "trained", "score", "best_epoch",
             "slot_seconds", "checkpoint", "checkpoint_digest", "checkpoint_epoch", "results")  # fmt: skip
-_SET_TRIALS = (
-    update(trials).where(trials.c.id == bindparam("of")).values({name: bindparam(name) for name in CHANGING})
-)
+_SET_TRIALS = update(trials).where(trials.c.id == bindparam("of")).values({name: bindparam(name) for name in CHANGING})
 
 
 def add_trial(tx: Connection, **row: Any) -> None:

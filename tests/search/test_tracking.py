@@ -10,13 +10,16 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
+from losstune.search import tracking
 from losstune.search.ledger import write
 from losstune.search.ledger.database import Ledger, set_meta
 from losstune.search.standing import ledger_path
@@ -105,7 +108,8 @@ def add_trial(tx, loss: str, number: int, phase: str = "search", **row) -> str:
     nll = float("nan") if loss == "squared_error" else 0.4
     curve = [{"epoch": epoch, "train_loss": [1.0 / epoch, 3.0 / epoch],
               "scores": {"accuracy": [0.8, 0.9], "nll": [nll, nll]}} for epoch in (1, 2)]  # fmt: skip
-    write.add_report(tx, trial=id_, epoch=2, attempt=1, score=0.85, decision="end", curve=curve)
+    write.add_reports(tx, [{"trial": id_, "epoch": 2, "attempt": 1, "score": 0.85, "decision": "end", "curve": curve,
+                            "time": time.time()}])  # fmt: skip
     return id_
 
 
@@ -305,6 +309,24 @@ def test_what_runs_is_shown_while_it_runs_and_finished_when_it_ends(tmp_path, em
         assert (after[name].info.status, after[name].info.end_time) == ("FINISHED", 1000 * (BEGAN + 60))
     history = client(folder).get_metric_history(after["softmax 000"].info.run_id, "train_loss")
     assert len(history) == 2
+
+
+def test_a_pass_can_be_had_without_delay(tmp_path, monkeypatch):
+    """What the study has to its end is projected while its report is written; the last pass then has little to do."""
+    passes, asked, woken = [], threading.Event(), threading.Event()
+    store = SimpleNamespace(wiped=lambda: False, forget=lambda: passes.append("forget"))
+    monkeypatch.setattr(tracking, "PAUSE", 1000.0)
+    monkeypatch.setattr(tracking, "_store", lambda folder: store)
+    monkeypatch.setattr(tracking, "_pass", lambda *_: passes.append("pass") or True)
+    thread = threading.Thread(target=tracking._project_on, args=(tmp_path, asked, woken))
+    thread.start()
+    for count, events in enumerate([(woken,), (asked, woken)], start=1):
+        while len(passes) < count:
+            time.sleep(0.01)
+        for event in events:
+            event.set()
+    thread.join()
+    assert passes == ["pass", "pass", "forget", "pass"]
 
 
 def wait_until_projected(folder: Path) -> None:

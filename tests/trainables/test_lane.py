@@ -1,13 +1,15 @@
 """A lane between conductor and stack: reports at rungs, stops, parks, resumes, measures what confirm wants."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from losstune.trainables import lane as lanes
-from losstune.trainables import predictions
+from losstune.trainables import predictions, tune_lane
 from losstune.trainables.job import Job
 from losstune.trainables.lane import Lane
-from losstune.trainables.messages import Order, Orders
+from losstune.trainables.messages import Message, Order, Orders
 from losstune.trainables.metrics import METRICS
 from losstune.trainables.network import Network
 from losstune.trainables.recipe import Recipe
@@ -191,6 +193,25 @@ def test_what_the_stack_notes_is_passed_on_once(make_lane):
     run(lane)
     assert [message.notes for message in script.messages if message.notes] == [["memory ran out"]]
     assert [message.number for message in script.messages] == list(range(1, len(script.messages) + 1))
+
+
+def test_a_message_is_sent_again_where_nobody_knows_whether_it_was_heard(monkeypatch):
+    """It has its number, by which the conductor knows it."""
+    import ray
+
+    sent, message = [], Message("lane-1", 3, [], 8, 1.5)
+
+    def get(reference):
+        if reference < 3:
+            raise ray.exceptions.ActorUnavailableError("the network", None)
+        return Orders(stop=["a"])
+
+    monkeypatch.setattr(ray, "get", get)
+    monkeypatch.setattr(tune_lane, "RESEND_SECONDS", 0.0)
+    call = SimpleNamespace(remote=lambda *said: sent.append(said) or len(sent))
+    exchange = tune_lane.RayExchange(SimpleNamespace(call=call))
+    exchange.send(message)
+    assert exchange.answer(None).stop == ["a"] and sent == 3 * [("exchange", message)]
 
 
 def test_divergence_is_reported_as_a_failure_with_its_reason(make_lane):
