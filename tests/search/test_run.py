@@ -373,7 +373,7 @@ LONG = """\
 data: digits
 network: mlp
 losses: [softmax, label_smoothing]
-recipe: {epochs: 60, batch_size: 2}
+recipe: {epochs: 120, batch_size: 2}
 search: {trials: 3, seeds: 2, halving: null}
 confirm: {seeds: 2}
 resources: {members: 2}
@@ -390,9 +390,9 @@ def interrupted(tmp_path_factory, start):
     kill_a_lane_that_waits_for_an_answer(running)
     running.until(lambda: any(event["kind"] == "lane" for event in ran.read(read.all_events)))
     ran.suspects = [row for row in ran.trials("search") if row["crashes"]]
-    # Some trial that no dead lane had is well under way.
-    running.until(lambda: any(row["lane"] and row["asked"] < time.time() - 1
-                              for row in ran.trials("search", crashes=0)))  # fmt: skip
+    # Some trial that no dead lane had is under way, and far from its end.
+    running.until(lambda: any(row["lane"] and 1 < time.time() - row["asked"] < 3
+                              for row in ran.trials("search", state="running", crashes=0)))  # fmt: skip
     running.interrupt()
     ran.at_interruption = running.wait()
     ran.parked = ran.trials()
