@@ -131,11 +131,11 @@ class Running:
         import ray
         from ray import tune
 
-        from losstune.trainables.tune_lane import tune_trainable
+        from losstune.trainables.tune_lane import LaneTrainable
 
         plan, resources = self.plan, self.plan.study.resources
         self._data = ray.put((plan.train, plan.validation))
-        lane = tune.with_parameters(tune_trainable(), conductor=self._conductor, data=[self._data], job=self._job)
+        lane = tune.with_parameters(LaneTrainable, conductor=self._conductor, data=[self._data], job=self._job)
         slot = {"cpu": resources.cpus, **({"gpu": resources.gpus} if resources.gpus else {})}
         storage = self._local_files.enter_context(
             tempfile.TemporaryDirectory(prefix="losstune-", ignore_cleanup_errors=True)

@@ -13,13 +13,14 @@ from losstune.trainables.datasets import DATASETS, FORMATS, load_dataset
 from losstune.trainables.network import Network
 from losstune.trainables.user_files import read_text, split_reference
 
+_ABOUT_FOLDERS = "      # where images differ in size, ?size=N behind the folder has them stored N x N"
 _TEMPLATE = """\
 # Which loss for {what}? Run it with:
 #
 #   losstune check {file}           what it will do; --measure says how long it takes
 #   losstune run {file}             again continues where it stopped
 
-data: {data}
+data: {data}{about_data}
 network: {network}              # losstune architectures lists them; or torchvision:NAME, timm:NAME, my_net.py:build
 metric: {metric}             # or balanced_accuracy, macro_f1, auroc, cost:costs.csv, my_metric.py:score
 baseline: softmax           # what the gains are measured against
@@ -65,7 +66,7 @@ def new_study(data: str, network: str | None) -> Path:
     path.write_text(_TEMPLATE.format(
         what=f"{spec} ({counts})", file=path, data=spec, network=network,
         metric="accuracy", losses=_wrapped(losses), batch_size=128 if len(dataset.train) > 20_000 else 64,
-        augmentation="none",
+        augmentation="none", about_data=_ABOUT_FOLDERS if spec.startswith("folder:") else "",
     ), encoding="utf-8")  # fmt: skip
     return path
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -14,11 +16,12 @@ class CapturedStep:
     """Takes a chunk's steps: the first few as they are, then by replaying a graph of one.
 
     The chunk's tensors stay where they are as long as it exists; what a step takes is copied to where the graph reads.
-    Where a step cannot be captured it goes on being taken as it is; why says the reason. It does not hold the chunk,
+    Where a step cannot be captured it goes on being taken as it is, and tell hears the reason. It does not hold the chunk,
     which holds it: in a cycle both would stay until Python looks for cycles.
     """
 
-    def __init__(self):
+    def __init__(self, tell: Callable[[str], None]):
+        self.tell = tell
         self.taken = 0
         self.graph: torch.cuda.CUDAGraph | None = None
         self.inputs: StepInputs | None = None
@@ -55,5 +58,6 @@ class CapturedStep:
         except RuntimeError as error:
             torch.cuda.synchronize()
             self.why = " ".join(str(error).split())[:200]
+            self.tell(f"steps are taken one operation after the other, for they cannot be a CUDA graph: {self.why}")
             return
         self.graph, self.inputs, self.means = graph, static, means

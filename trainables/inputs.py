@@ -113,12 +113,6 @@ class Inputs:
                 stored = self.augmentation(stored, draws_of(self.augmentation, generators(step), shape[1]))
             yield self.normalization(stored)
 
-    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Inputs and targets of indices (n, B), as stored: (n, B, *shape) and (n, B)."""
-        flat = indices.flatten()
-        x = self._stored.index_select(0, flat) if self.resident else self._stream.read(flat.cpu().numpy())
-        return x.unflatten(0, indices.shape), self.y.index_select(0, flat).unflatten(0, indices.shape)
-
     def normalized(self, start: int, stop: int) -> Tensor:
         """The inputs (n, *shape) from start up to stop, as evaluation sees them. InputError as batches.
 

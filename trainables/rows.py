@@ -13,6 +13,7 @@ from torch import Tensor, nn
 ALIGNMENT = 64
 HEAD = "head."  # begins the names of the final layer's parameters and of the loss's state
 Named = dict[str, Tensor]
+_NORMALIZATIONS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,9 @@ class Layout:
     def of_backbone(cls, backbone: nn.Module, decay_norm: bool = False) -> Layout:
         """A network's parameters. Weight decay acts on matrices and kernels, and on norms and biases if decay_norm."""
         frozen = {name for name, p in backbone.named_parameters() if not p.requires_grad}
+        spared = set() if decay_norm else _norms_and_biases(backbone)
         shapes = {name: tuple(p.shape) for name, p in backbone.named_parameters()}
-        decays = {name: (decay_norm or len(shape) > 1) and name not in frozen for name, shape in shapes.items()}
-        return cls({}, 0).extended(shapes, decays)
-
+        return cls({}, 0).extended(shapes, {name: name not in frozen | spared for name in shapes})
     def extended(self, shapes: Mapping[str, tuple[int, ...]], decays: Mapping[str, bool]) -> Layout:
         """This layout with more parameters behind its own."""
         entries, offset = dict(self.entries), self.width
@@ -102,6 +102,12 @@ class Rows:
             yield
         finally:
             self.parameter.copy_(kept)
+
+
+def _norms_and_biases(backbone: nn.Module) -> set[str]:
+    """The names of a network's vectors, and of what its normalizations learn, which may have more dimensions."""
+    norms = [name for name, part in backbone.named_modules() if isinstance(part, _NORMALIZATIONS)]
+    return {name for name, p in backbone.named_parameters() if p.dim() < 2 or name.rpartition(".")[0] in norms}
 
 
 def stacked(rows: list[Tensor]) -> Tensor:

@@ -180,6 +180,8 @@ def _place(value: Any, epochs: int, where: str) -> float:
     if not _is_number(place) or not place > 0 or (place > 1 and place % 1 != 0):
         raise InputError(f"{where}: {value!r} is no place in training; allowed: a share of the full length such as 1/3 "
                          f"or 0.5, or whole epochs")  # fmt: skip
+    if place == 1 and isinstance(value, float):
+        raise InputError(f"{where}: 1.0 is the end of training; allowed: a share below 1, or 1 for the first epoch")
     if place >= epochs:
         raise InputError(f"{where}: {value} is beyond the end; allowed: below recipe.epochs, {epochs}")
     return float(place) if place < 1 else int(place)

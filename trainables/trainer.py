@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,11 +18,11 @@ from losstune.trainables.backends.backend import is_random
 from losstune.trainables.chunk import Chunk, Member, OutOfMemory
 from losstune.trainables.draws import Draws
 from losstune.trainables.epoch import ChunkEpoch
+from losstune.trainables.evaluation import evaluated
 from losstune.trainables.graphs import CapturedStep
 from losstune.trainables.heads import in_order
 from losstune.trainables.inputs import Inputs
 from losstune.trainables.losses.combine import check_fits, loss_of
-from losstune.trainables.memory import is_out_of_memory
 from losstune.trainables.network import Network
 from losstune.trainables.optimizers import OPTIMIZERS
 from losstune.trainables.products import PRODUCTS, share_threads
@@ -33,7 +32,6 @@ from losstune.trainables.seeds import derive
 from losstune.trainables.states import restored, saved, started
 from losstune.trainables.trial import Trial
 
-EVALUATION_BATCH, EVALUATION_BYTES = 1024, 2**27  # examples at a time, and how much their inputs may take
 Score = Callable[[np.ndarray, str, np.ndarray], dict[str, list[float]]]
 
 
@@ -82,6 +80,7 @@ class Stack:
         self.idle: dict[int, list[Backend]] = {}  # backends that nothing is bound to, by their number of members
         self.bound = True
         self.notes: list[str] = []  # what happened that its user should know
+        self.noted: set[str] = set()
         self.draws = Draws(study, recipe, len(training))
         self.steps = self.draws.steps
         if self.steps < 1:
@@ -219,7 +218,7 @@ class Stack:
             raise error.__cause__
         half = -(-len(members) // 2)
         self.together = min(self.together, half)
-        self.notes.append(f"memory ran out with {len(members)} members at once; now at most {self.together}")
+        self._note(f"memory ran out with {len(members)} members at once; now at most {self.together}")
         self._release(work.chunk, reuse=False)
         return [work.taken_over(self._chunk(part), start, error.first)
                 for part, start in ((members[:half], 0), (members[half:], half))]  # fmt: skip
@@ -258,8 +257,14 @@ class Stack:
         backend = idle.pop() if idle else self._backend(len(members))
         chunk = Chunk(members, backend, self.layout_of, self.recipe, self.in_features, self.device, self.products)
         if self.device.type == "cuda" and not self.draws_itself:
-            chunk.taken_by = CapturedStep()
+            chunk.taken_by = CapturedStep(self._note)
         return chunk
+
+    def _note(self, text: str) -> None:
+        """Say something to the user, once."""
+        if text not in self.noted:
+            self.noted.add(text)
+            self.notes.append(text)
 
     def _backend(self, members: int) -> Backend:
         backend = self.kind(self.example, self._build, self.layout, members, self.dtype)
@@ -300,31 +305,3 @@ def partition(members: list[Member], together: int) -> list[list[Member]]:
         same = sorted((m for m in members if loss_of(m.trial.loss).passes == passes), key=lambda m: in_order(m.trial))
         parts += [same[start : start + together] for start in range(0, len(same), together)]
     return parts
-
-
-def evaluated(chunks: list[Chunk], inputs: Inputs, averages: bool) -> dict[int, np.ndarray]:
-    """Transformed logits (N, K) of every member of some chunks, by its identity; of averaged weights or of the last."""
-    if len(inputs) == 0 or not chunks:
-        return {}
-    each = 4 * inputs.normalized(0, 1).numel()
-    size = max(1, min(EVALUATION_BATCH, EVALUATION_BYTES // each))
-    while True:
-        try:
-            return _evaluated(chunks, inputs, averages, size)
-        except (RuntimeError, MemoryError) as error:
-            if size == 1 or not is_out_of_memory(error):
-                raise
-            size = -(-size // 2)
-
-
-def _evaluated(chunks: list[Chunk], inputs: Inputs, averages: bool, size: int) -> dict[int, np.ndarray]:
-    parts: list[list[Tensor]] = [[] for _ in chunks]
-    with contextlib.ExitStack() as stack:
-        for chunk in chunks if averages else ():
-            stack.enter_context(chunk.averaged())
-        for start in range(0, len(inputs), size):
-            x = inputs.normalized(start, min(start + size, len(inputs)))  # of data on disk read once, for all chunks
-            for chunk, own in zip(chunks, parts, strict=True):
-                own.append(chunk.logits(x))
-    return {id(member): z for chunk, own in zip(chunks, parts, strict=True)
-            for member, z in zip(chunk.members, torch.cat(own, 1).float().cpu().numpy(), strict=True)}  # fmt: skip

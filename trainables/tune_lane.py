@@ -1,4 +1,7 @@
-"""The Ray Tune class around a lane. The one place here that knows Ray. torch is imported where lanes run."""
+"""The Ray Tune class around a lane. The one place here that knows Ray; imported where Tune is wanted.
+
+torch is imported where lanes run.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,10 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
+
+import psutil
+import ray
+from ray import tune
 
 from losstune.spaces import InputError
 from losstune.trainables.datasets import Split
@@ -30,8 +37,6 @@ class RayExchange:
         self.reference = self.conductor.call.remote("exchange", message)
 
     def answer(self, seconds: float | None) -> Orders | None:
-        import ray
-
         if seconds is not None and not ray.wait([self.reference], timeout=seconds)[0]:
             return None
         orders = self._received()
@@ -40,8 +45,6 @@ class RayExchange:
         return orders
 
     def _received(self) -> Orders:
-        import ray
-
         for _ in range(RESENDS):
             try:
                 return ray.get(self.reference)
@@ -51,69 +54,63 @@ class RayExchange:
         return ray.get(self.reference)
 
 
-def tune_trainable() -> type:
-    """The Ray Tune class around a lane, made where Tune is wanted: the lane itself needs no Ray."""
-    import psutil
-    import ray
-    from ray import tune
+class LaneTrainable(tune.Trainable):
+    """A lane as Ray Tune places it, restarts it and lets it end."""
 
-    class LaneTrainable(tune.Trainable):
-        def setup(self, config: dict, conductor: Any, data: list, job: Job) -> None:
-            import torch
+    def setup(self, config: dict, conductor: Any, data: list, job: Job) -> None:
+        import torch
 
-            from losstune.trainables.lane import Lane
-            from losstune.trainables.memory import keep_freed_memory
+        from losstune.trainables.lane import Lane
+        from losstune.trainables.memory import keep_freed_memory
 
-            keep_freed_memory()
-            torch.set_num_threads(max(1, int(config["threads"])))
-            self.conductor = conductor
-            self.lane_id = f"{self.trial_id}-{uuid.uuid4().hex[:8]}"
-            device = torch.cuda.get_device_name() if job.device == "cuda" else "cpu"
-            self._call("register", self.trial_id, self.lane_id, psutil.Process().create_time(), device)
-            with self._saying_why():
-                train, validation = ray.get(data[0])
-                backend, width = self._backend(job, train, device)
-                self.lane = Lane(job, train, validation, RayExchange(conductor), self.lane_id, backend, width)
+        keep_freed_memory()
+        torch.set_num_threads(max(1, int(config["threads"])))
+        self.conductor = conductor
+        self.lane_id = f"{self.trial_id}-{uuid.uuid4().hex[:8]}"
+        device = torch.cuda.get_device_name() if job.device == "cuda" else "cpu"
+        self._call("register", self.trial_id, self.lane_id, psutil.Process().create_time(), device)
+        with self._saying_why():
+            train, validation = ray.get(data[0])
+            backend, width = self._backend(job, train, device)
+            self.lane = Lane(job, train, validation, RayExchange(conductor), self.lane_id, backend, width)
 
-        def _backend(self, job: Job, train: Split, device: str) -> tuple[Any, int]:
-            """How this device computes the network: as was measured on one like it, by the lane that was first."""
-            from losstune.trainables.backends import Choice
+    def _backend(self, job: Job, train: Split, device: str) -> tuple[Any, int]:
+        """How this device computes the network: as was measured on one like it, by the lane that was first."""
+        from losstune.trainables.backends import Choice
 
-            kind = job.kind_of(device)
-            found = self._call("backend_of", kind)
-            if found is None:
-                found = self._call("measured", kind, asdict(job.measure(train)))
-            return Choice(**found["choice"]), found["width"]
+        kind = job.kind_of(device)
+        found = self._call("backend_of", kind)
+        if found is None:
+            found = self._call("measured", kind, asdict(job.measure(train)))
+        return Choice(**found["choice"]), found["width"]
 
-        def _call(self, *message: Any) -> Any:
-            return ray.get(self.conductor.call.remote(*message))
+    def _call(self, *message: Any) -> Any:
+        return ray.get(self.conductor.call.remote(*message))
 
-        @contextlib.contextmanager
-        def _saying_why(self) -> Iterator[None]:
-            """What a lane dies of, for the reasons of the trials that it takes down."""
-            try:
-                yield
-            except Exception as error:
-                message = f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
-                # What the user's own code does wrong, it would do wrong on every lane.
-                told = ("give_up", message) if isinstance(error, InputError) else ("lane_error", self.lane_id, message)
-                with contextlib.suppress(ray.exceptions.RayError):
-                    self._call(*told)
-                traceback.print_exc()
-                raise
+    @contextlib.contextmanager
+    def _saying_why(self) -> Iterator[None]:
+        """What a lane dies of, for the reasons of the trials that it takes down."""
+        try:
+            yield
+        except Exception as error:
+            message = f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
+            # What the user's own code does wrong, it would do wrong on every lane.
+            told = ("give_up", message) if isinstance(error, InputError) else ("lane_error", self.lane_id, message)
+            with contextlib.suppress(ray.exceptions.RayError):
+                self._call(*told)
+            traceback.print_exc()
+            raise
 
-        def step(self) -> dict:
-            """Some seconds of the lane's life, as Tune wants to hear of its trials now and then."""
-            end, goes_on = time.monotonic() + STEP_SECONDS, True
-            with self._saying_why():
-                while goes_on and time.monotonic() < end:
-                    goes_on = self.lane.turn()
-            return {"done": not goes_on}
+    def step(self) -> dict:
+        """Some seconds of the lane's life, as Tune wants to hear of its trials now and then."""
+        end, goes_on = time.monotonic() + STEP_SECONDS, True
+        with self._saying_why():
+            while goes_on and time.monotonic() < end:
+                goes_on = self.lane.turn()
+        return {"done": not goes_on}
 
-        def save_checkpoint(self, checkpoint_dir: str) -> None:
-            """Tune's checkpoints are off: the ledger knows each trial's own."""
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Tune's checkpoints are off: the ledger knows each trial's own."""
 
-        def load_checkpoint(self, checkpoint_dir: str) -> None:
-            """Nothing to load, see save_checkpoint."""
-
-    return LaneTrainable
+    def load_checkpoint(self, checkpoint_dir: str) -> None:
+        """Nothing to load, see save_checkpoint."""

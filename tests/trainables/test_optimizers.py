@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from losstune.trainables.optimizers import OPTIMIZERS, clip, share_of_new
 from losstune.trainables.recipe import Recipe
-from losstune.trainables.rows import Rows
+from losstune.trainables.rows import Layout, Rows
 from losstune.trainables.schedules import Constant, Schedule
 from losstune.trainables.seeds import generator
 
@@ -119,8 +119,8 @@ def test_mixup_mixes_inputs_and_the_losses_of_both_targets(make_stack, make_tria
     stream = [("search", 0, 0)]
     order = stack.draws.order(stream)[0, 0]
     partners, shares = stack.draws._mixing(stream, 0)
-    x, y = stack.training.batch(order)
-    x = stack.training.normalization(x)
+    x, y = next(stack.training.batches(order[None, None], None))
+    x, y = x[0], y[0]
     share = float(shares)
     mixed = share * x + (1 - share) * x[partners[0]]
     net = nn.Sequential(nn.Flatten(), nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 10))
@@ -165,3 +165,11 @@ def test_order_is_the_seeds_own(make_stack):
     assert not torch.equal(first, second)
     expected = torch.randperm(128, generator=generator("tests", "search", 0, "order", 0)).view(2, 64)
     assert torch.equal(first, expected)
+
+
+def test_what_a_normalization_learns_does_not_decay_whatever_its_shape():
+    """LayerNorm over (C, H, W) has parameters of three dimensions."""
+    network = nn.Sequential(nn.LayerNorm([2, 4, 4]), nn.Flatten(), nn.Linear(32, 3), nn.BatchNorm1d(3))
+    decays = {name: entry.decays for name, entry in Layout.of_backbone(network).entries.items()}
+    assert [name for name, does in decays.items() if does] == ["2.weight"]
+    assert all(entry.decays for entry in Layout.of_backbone(network, decay_norm=True).entries.values())

@@ -208,6 +208,7 @@ PLACES = "allowed: a share of the full length such as 1/3 or 0.5, or whole epoch
         ({"cosine": {"warmup": None}}, "recipe.schedule.cosine.warmup: None is not allowed"),
         ({"steps": {"at": []}}, "recipe.schedule.steps.at: [] is not a list of places; allowed: shares"),
         ({"steps": {"at": 0.5}}, "recipe.schedule.steps.at: 0.5 is not a list of places; allowed: shares"),
+        ({"steps": {"at": [1.0]}}, "recipe.schedule.steps.at: 1.0 is the end of training; allowed: a share below 1"),
         ({"steps": {"at": [0.6, 0.5]}}, "recipe.schedule.steps.at: 0.5 does not come after 0.6; allowed: places in"),
         ({"steps": {"at": [10, 0.5]}}, "recipe.schedule.steps.at: 0.5 does not come after 10"),
         ({"steps": {"at": [5, 20]}}, "recipe.schedule.steps.at: 20 is beyond the end; allowed: below recipe.epochs"),

@@ -74,6 +74,25 @@ class Backend:
         return [{} for _ in range(self.members)]
 
 
+class ByAutograd(Backend):
+    """A backend whose forward leaves its features (n, B, d) with their graph, for autograd to go back through."""
+
+    rows: Rows | None = None
+    features: Tensor | None = None
+
+    def backward(self, gradient: Tensor) -> None:
+        self.rows.gradient[:, : self.layout.width].zero_()
+        if self.features.requires_grad:  # not where everything is the final layer
+            # A scalar's backward: that of a tensor, with a gradient, makes torch import sympy, half a second of a lane.
+            with torch.enable_grad():
+                total = (self.features * gradient.to(self.features.dtype)).sum()
+            total.backward()
+        self.forget()
+
+    def forget(self) -> None:
+        self.features = None
+
+
 def is_random(network: nn.Module) -> bool:
     """Whether a network may draw random numbers of its own in training: dropout, stochastic depth and the like."""
     return any("drop" in type(part).__name__.lower() or "stochastic" in type(part).__name__.lower()

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from losstune.trainables.architectures.blocks import PadChannels
-from losstune.trainables.backends.backend import Backend, Build, has_hooks, ties_parameters
+from losstune.trainables.backends.backend import Build, ByAutograd, has_hooks, ties_parameters
 from losstune.trainables.backends.compiling import keep_compiled_kernels
 from losstune.trainables.rows import Layout, Named, Rows, leaf
 
@@ -90,7 +90,7 @@ class _Linear(_Stacked):
 _STACKED = {nn.Conv2d: _Conv2d, nn.BatchNorm2d: _BatchNorm2d, nn.GroupNorm: _GroupNorm, nn.Linear: _Linear}
 
 
-class Grouped(Backend):
+class Grouped(ByAutograd):
     """One network whose every layer is as wide as those of all members together."""
 
     kind = "grouped"
@@ -100,8 +100,6 @@ class Grouped(Backend):
         # A convolution of one group is another kernel, with other rounding: a single member has a dummy beside it.
         self.width = max(2, members)
         self.module, self.stacked = _stacked(build(), self.width)
-        self.rows: Rows | None = None
-        self.features: Tensor | None = None
 
     @classmethod
     def can_run(cls, network: nn.Module) -> bool:
@@ -138,15 +136,6 @@ class Grouped(Backend):
             y = self.module(x)
             self.features = y.unflatten(1, (self.width, -1)).flatten(2).transpose(0, 1)[: self.members]
         return self.features.detach().float()
-
-    def backward(self, gradient: Tensor) -> None:
-        self.rows.gradient[:, : self.layout.width].zero_()
-        if self.features.requires_grad:
-            self.features.backward(gradient.to(self.features.dtype))
-        self.forget()
-
-    def forget(self) -> None:
-        self.features = None
 
     def unbind(self) -> None:
         self.rows = None

@@ -8,7 +8,7 @@ import warnings
 import torch
 from torch import Tensor, nn
 
-from losstune.trainables.backends.backend import Backend, Build
+from losstune.trainables.backends.backend import Build, ByAutograd
 from losstune.trainables.backends.compiling import keep_compiled_kernels
 from losstune.trainables.rows import Layout, Named, Rows
 
@@ -16,7 +16,7 @@ from losstune.trainables.rows import Layout, Named, Rows
 warnings.filterwarnings("ignore", message="grad and param do not obey the gradient layout contract")
 
 
-class Sequential(Backend):
+class Sequential(ByAutograd):
     """The network as its author wrote it, its parameters views of the member's row."""
 
     kind = "sequential"
@@ -25,8 +25,6 @@ class Sequential(Backend):
     def __init__(self, network: nn.Module, build: Build, layout: Layout, members: int, dtype: torch.dtype):
         super().__init__(network, build, layout, members, dtype)
         self.module = build()
-        self.rows: Rows | None = None
-        self.features: Tensor | None = None
 
     @classmethod
     def can_run(cls, network: nn.Module) -> bool:
@@ -64,17 +62,8 @@ class Sequential(Backend):
         images = x[0].contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
         low = self.dtype is not torch.float32
         with torch.set_grad_enabled(training), torch.autocast(x.device.type, self.dtype, enabled=low):
-            self.features = self.module(images)
-        return self.features.detach().float().unsqueeze(0)
-
-    def backward(self, gradient: Tensor) -> None:
-        self.rows.gradient[:, : self.layout.width].zero_()
-        if self.features.requires_grad:  # not where everything is the final layer
-            self.features.backward(gradient[0].to(self.features.dtype))
-        self.forget()
-
-    def forget(self) -> None:
-        self.features = None
+            self.features = self.module(images).unsqueeze(0)
+        return self.features.detach().float()
 
     def unbind(self) -> None:
         self.rows = None

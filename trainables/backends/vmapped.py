@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from losstune.trainables.backends.backend import Backend, Build, is_random
+from losstune.trainables.backends.backend import Build, ByAutograd, is_random
 from losstune.trainables.rows import Layout, Named, Rows, leaf
 
 
-class Vmapped(Backend):
+class Vmapped(ByAutograd):
     """The network as its author wrote it, once for all members."""
 
     kind = "vmap"
@@ -22,9 +22,7 @@ class Vmapped(Backend):
         self.module = build()
         self.statistics = {name: buffer.expand(members, *buffer.shape).clone()
                            for name, buffer in self.module.named_buffers()}  # fmt: skip
-        self.rows: Rows | None = None
         self.leaves: Named = {}
-        self.features: Tensor | None = None
 
     @classmethod
     def can_run(cls, network: nn.Module) -> bool:
@@ -51,15 +49,6 @@ class Vmapped(Backend):
         with torch.set_grad_enabled(training), torch.autocast(x.device.type, self.dtype, enabled=low):
             self.features = torch.vmap(member)(self.leaves, self.statistics, x)
         return self.features.detach().float()
-
-    def backward(self, gradient: Tensor) -> None:
-        self.rows.gradient[:, : self.layout.width].zero_()
-        if self.features.requires_grad:
-            self.features.backward(gradient.to(self.features.dtype))
-        self.forget()
-
-    def forget(self) -> None:
-        self.features = None
 
     def unbind(self) -> None:
         self.rows, self.leaves = None, {}

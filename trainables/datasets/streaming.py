@@ -76,11 +76,6 @@ class Stream:
                     copied.synchronize()
                 free.put(buffer)
 
-    def read(self, indices: np.ndarray) -> Tensor:
-        """The examples at indices (n,) as stored, on the device; each distinct one is read once."""
-        distinct, inverse = np.unique(indices, return_inverse=True)
-        return self._read(distinct).to(self._device).index_select(0, torch.from_numpy(inverse).to(self._device))
-
     def range(self, start: int, stop: int) -> Tensor:
         """The examples from start to stop as stored, on the device; the range that follows is read meanwhile."""
         width, end = stop - start, min(stop, len(self._x))

@@ -1,0 +1,43 @@
+"""Logits of a stack's members on a split, as many examples at a time as memory allows."""
+
+from __future__ import annotations
+
+import contextlib
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from losstune.trainables.chunk import Chunk
+from losstune.trainables.inputs import Inputs
+from losstune.trainables.memory import is_out_of_memory
+
+EVALUATION_BATCH, EVALUATION_BYTES = 1024, 2**27  # examples at a time, and how much their inputs may take
+
+
+def evaluated(chunks: list[Chunk], inputs: Inputs, averages: bool) -> dict[int, np.ndarray]:
+    """Transformed logits (N, K) of every member of some chunks, by its identity; of averaged weights or of the last."""
+    if len(inputs) == 0 or not chunks:
+        return {}
+    each = 4 * inputs.normalized(0, 1).numel()
+    size = max(1, min(EVALUATION_BATCH, EVALUATION_BYTES // each))
+    while True:
+        try:
+            return _evaluated(chunks, inputs, averages, size)
+        except (RuntimeError, MemoryError) as error:
+            if size == 1 or not is_out_of_memory(error):
+                raise
+            size = -(-size // 2)
+
+
+def _evaluated(chunks: list[Chunk], inputs: Inputs, averages: bool, size: int) -> dict[int, np.ndarray]:
+    parts: list[list[Tensor]] = [[] for _ in chunks]
+    with contextlib.ExitStack() as stack:
+        for chunk in chunks if averages else ():
+            stack.enter_context(chunk.averaged())
+        for start in range(0, len(inputs), size):
+            x = inputs.normalized(start, min(start + size, len(inputs)))  # of data on disk read once, for all chunks
+            for chunk, own in zip(chunks, parts, strict=True):
+                own.append(chunk.logits(x))
+    return {id(member): z for chunk, own in zip(chunks, parts, strict=True)
+            for member, z in zip(chunk.members, torch.cat(own, 1).float().cpu().numpy(), strict=True)}  # fmt: skip
