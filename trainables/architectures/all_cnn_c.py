@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from losstune.trainables.architectures.blocks import conv_norm_relu
+from losstune.trainables.architectures.blocks import conv_norm_relu, pooled_classifier
 
 
 def all_cnn_c(input_shape: tuple[int, int, int], num_classes: int) -> nn.Sequential:
@@ -22,7 +22,5 @@ def all_cnn_c(input_shape: tuple[int, int, int], num_classes: int) -> nn.Sequent
         *conv_norm_relu(192, 192, stride=2),
         *conv_norm_relu(192, 192, padding=0),  # 8x8 to 6x6, the size that the original averages over
         *conv_norm_relu(192, 192, size=1, padding=0),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(192, num_classes),
+        *pooled_classifier(192, num_classes),
     )

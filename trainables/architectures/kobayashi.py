@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from torch import nn
 
-from losstune.trainables.architectures.blocks import conv_norm_relu, he_init, pooled_classifier
+from losstune.trainables.architectures.blocks import (
+    GlobalAveragePool,
+    conv_norm_relu,
+    he_init,
+    pooled_classifier,
+)
 
 
 def cnn13(input_shape: tuple[int, int, int], num_classes: int) -> nn.Sequential:
@@ -40,7 +45,7 @@ def vgg16_mod(input_shape: tuple[int, int, int], num_classes: int) -> nn.Sequent
             inputs = outputs
         layers.append(nn.MaxPool2d(2))
     del layers[-1]
-    layers += [*_vgg_layer(512, 4096, size=1, padding=0), nn.AdaptiveAvgPool2d(1)]
+    layers += [*_vgg_layer(512, 4096, size=1, padding=0), GlobalAveragePool()]
     layers += [*_vgg_layer(4096, 4096, size=1, padding=0), nn.Flatten()]
     network = nn.Sequential(*layers, nn.Linear(4096, num_classes))
     for part in network:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from losstune.trainables.architectures.blocks import conv_norm_relu
+from losstune.trainables.architectures.blocks import conv_norm_relu, pooled_classifier
 
 
 def small_cnn(input_shape: tuple[int, int, int], num_classes: int) -> nn.Sequential:
@@ -16,7 +16,5 @@ def small_cnn(input_shape: tuple[int, int, int], num_classes: int) -> nn.Sequent
         *conv_norm_relu(input_shape[0], 32, stride=2),
         *conv_norm_relu(32, 64, stride=2),
         *conv_norm_relu(64, 128, stride=2),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(128, num_classes),
+        *pooled_classifier(128, num_classes),
     )

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from losstune.trainables.architectures.blocks import PadChannels
+from losstune.trainables.architectures.blocks import GlobalAveragePool, PadChannels
 from losstune.trainables.backends.backend import Build, ByAutograd, has_hooks, ties_parameters
 from losstune.trainables.backends.compiling import keep_compiled_kernels
 from losstune.trainables.rows import Layout, Named, Rows, leaf
@@ -19,6 +19,7 @@ from losstune.trainables.rows import Layout, Named, Rows, leaf
 _WITHOUT_PARAMETERS = (
     nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SiLU, nn.GELU, nn.Hardswish, nn.Hardsigmoid, nn.Sigmoid, nn.Tanh,
     nn.Identity, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.ZeroPad2d, PadChannels,
+    GlobalAveragePool,
 )  # fmt: skip
 
 

@@ -1,0 +1,25 @@
+"""What ails a disk, in plain words: no trial is to blame for it, and every other would meet it too."""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+
+_BY_ERRNO = {
+    errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up", errno.EROFS: "the disk is read-only",
+    errno.EIO: "the disk fails to read or write", errno.ESTALE: "the network disk is gone",
+}  # fmt: skip
+_BY_SQLITE = {
+    sqlite3.SQLITE_FULL: _BY_ERRNO[errno.ENOSPC], sqlite3.SQLITE_READONLY: _BY_ERRNO[errno.EROFS],
+    sqlite3.SQLITE_IOERR: _BY_ERRNO[errno.EIO], sqlite3.SQLITE_CANTOPEN: "the ledger's file cannot be opened",
+    sqlite3.SQLITE_CORRUPT: "the ledger is damaged", sqlite3.SQLITE_NOTADB: "the ledger is damaged",
+}  # fmt: skip
+
+
+def disk_trouble(error: BaseException) -> str | None:
+    """What an error says of the disk, with the file where it names one; None where it is about something else."""
+    original = getattr(error, "orig", error)  # SQLAlchemy's errors hold the database's own
+    if isinstance(original, sqlite3.Error):
+        return _BY_SQLITE.get((original.sqlite_errorcode or 0) & 0xFF)  # the rest of the bits say which operation
+    words = _BY_ERRNO.get(original.errno) if isinstance(original, OSError) else None
+    return f"{words} ({original.filename})" if words and original.filename else words
