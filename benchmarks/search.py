@@ -1,7 +1,7 @@
 """A whole search, losstune's against stock Ray Tune's: the same losses, spaces, budgets, splits, networks and cores.
 
     python benchmarks/search.py digits [--trials N] [--losses N]       # 10 losses x 27 configurations x 3 seeds, mlp
-    LOSSTUNE_DATA=... python benchmarks/search.py fashion [--trials N] # 2 losses x 4 configurations, small_cnn
+    LOSSTUNE_DATA=... python benchmarks/search.py fashion [--trials N] # 2 losses x 16 configurations, small_cnn
 
 A search's wall time runs from the start of its command, Python's own start included, to the end of its last trial.
 --trials: configurations per loss, on both sides. --losses: how many of the ten stock Ray Tune searches on the digits;
@@ -32,7 +32,7 @@ FASHION = {
     "data": "subset.py:load", "network": "small_cnn", "losses": ["softmax", "sigmoid"],
     "split": {"validation": 0.2, "seed": 0},  # 20,000 images train
     "recipe": {"epochs": 4, "batch_size": 128, "precision": "float32"},
-    "search": {"trials": 4, "seeds": 1, "halving": {"first": 2, "factor": 2}},
+    "search": {"trials": 16, "seeds": 1, "halving": {"first": 2, "factor": 2}},
     "confirm": {"seeds": 1},
 }  # fmt: skip
 IMAGES = 25_000
@@ -222,14 +222,12 @@ def fashion(folder: Path, trials: int | None, _: int) -> None:
               flush=True)  # fmt: skip
     if len(studies) == 1:
         print("bfloat16: this CPU does not compute it")
-    reused = peer(studies[0], folder, reuse=True)
-    print(reused.line("stock Ray Tune, reuse_actors, float32"), flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["digits", "fashion"])
-    parser.add_argument("--trials", type=int, help="configurations per loss; default: 27 on the digits, else 4")
+    parser.add_argument("--trials", type=int, help="configurations per loss; default: 27 on the digits, else 16")
     parser.add_argument("--losses", type=int, default=1, help="how many of the ten stock Ray Tune searches; default: 1")
     options = parser.parse_args()
     if options.losses < 1 or (options.trials is not None and options.trials < 1):

@@ -49,6 +49,7 @@ class Probe:
         self.network, self.recipe, self.training, self.device = network, recipe, training, device
         self.compiled = compiled
         self.differences: dict[str, str | None] = {}
+        self.slow: set[str] = set()  # kinds of which no wider candidate is tried
         self.example = network.build()[0]
 
     def measure(self, fixed: str | None = None) -> Measured:
@@ -86,6 +87,9 @@ class Probe:
     def _try(self, choice: Choice, found: Measured, left: float) -> None:
         name = f"{choice.kind} x {choice.together}" + (f", {choice.products}" if choice.kind == "batched" else "")
         best = min(found.milliseconds.values(), default=0.0)
+        if choice.kind in self.slow:
+            found.why[name] = "fewer at once gained nothing"
+            return
         if found.milliseconds and best / 1e3 * choice.together * (1 + REPEATS * STEPS) > left:
             found.why[name] = "it would take too long to try"
             return
@@ -104,6 +108,8 @@ class Probe:
         found.milliseconds[name] = seconds * 1e3
         if first or seconds * 1e3 < best * WORTH:
             found.choice = choice
+        elif self.device == "cpu" and choice.kind != "batched":
+            self.slow.add(choice.kind)  # more members at once fill the caches; on a GPU they may be what fills it
 
     def _check(self, kind: str) -> str | None:
         """What a backend computes otherwise than the network says; once per backend."""
