@@ -16,8 +16,8 @@ class CapturedStep:
     """Takes a chunk's steps: the first few as they are, then by replaying a graph of one.
 
     The chunk's tensors stay where they are as long as it exists; what a step takes is copied to where the graph reads.
-    Where a step cannot be captured it goes on being taken as it is, and tell hears the reason. It does not hold the chunk,
-    which holds it: in a cycle both would stay until Python looks for cycles.
+    Where a step cannot be captured it goes on being taken as it is, and tell hears the reason. It does not hold the
+    chunk, which holds it: in a cycle both would stay until Python looks for cycles.
     """
 
     def __init__(self, tell: Callable[[str], None]):

@@ -13,6 +13,7 @@ from torch import nn
 
 from losstune.spaces.errors import InputError
 from losstune.trainables.architectures import ARCHITECTURES, check_architecture
+from losstune.trainables.architectures.blocks import GlobalAveragePool
 from losstune.trainables.architectures.networks import build_network, split_final_layer
 
 GOOD = "from torch import nn\ndef build(shape, k):\n    return nn.Sequential(nn.Linear(shape[0], 7), nn.Linear(7, k))\n"
@@ -66,7 +67,7 @@ def test_the_smallest_image_is_what_the_strides_bring_down_to_one_pixel():
         if entry.input == "images":
             with torch.device("meta"):
                 network = build_network(name, (3, entry.min_size, entry.min_size), 5).eval()
-                pool = next(m for m in network.modules() if isinstance(m, nn.AdaptiveAvgPool2d))
+                pool = next(m for m in network.modules() if isinstance(m, GlobalAveragePool))
                 sizes = []
                 pool.register_forward_pre_hook(lambda _, inputs, sizes=sizes: sizes.append(inputs[0].shape[2:]))
                 network(torch.zeros(1, 3, entry.min_size, entry.min_size))
