@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision import models
 
 from losstune.trainables.architectures import ARCHITECTURES
-from losstune.trainables.architectures.blocks import PadChannels, PreActivationBlock
+from losstune.trainables.architectures.blocks import GlobalAveragePool, PadChannels, PreActivationBlock
 from losstune.trainables.architectures.networks import build_network
 from losstune.trainables.architectures.resnext import resnext29
 from losstune.trainables.architectures.shufflenet import Unit
@@ -138,7 +138,7 @@ def test_multiplications_reckoned_from_the_papers_tables():
 def test_all_cnn_c_pools_6x6_before_the_last_layer():
     network = build_network("all_cnn_c", (3, 32, 32), 10)
     sizes = []
-    pool = next(m for m in network.modules() if isinstance(m, nn.AdaptiveAvgPool2d))
+    pool = next(m for m in network.modules() if isinstance(m, GlobalAveragePool))
     pool.register_forward_pre_hook(lambda _, inputs: sizes.append(tuple(inputs[0].shape)))
     network.eval()(torch.zeros(1, 3, 32, 32))
     assert sizes == [(1, 192, 6, 6)]
