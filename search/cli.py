@@ -7,16 +7,18 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
+from losstune.search.ending import say_costs, say_verdict
 from losstune.spaces import InputError, StudyStopped
+from losstune.trainables.disk import disk_trouble
 from losstune.trainables.processor import prefer_wide_kernels
 
 if TYPE_CHECKING:
-    from losstune.search.phases import Outcome
+    from losstune.search.study import Study
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -37,6 +39,7 @@ def run(
     seeds: Annotated[int | None, typer.Option(help="Confirm with so many seeds; adds the missing ones.")] = None,
     trials: Annotated[int | None, typer.Option(help="Configurations per loss; adds the missing ones.")] = None,
     hours: Annotated[float | None, typer.Option(help="Cut the search of every loss equally after so long.")] = None,
+    name: Annotated[str | None, typer.Option(help="Run it under another name, apart from what there is.")] = None,
 ) -> None:  # fmt: skip
     """Run a study, or go on with it: search, confirm, report.
 
@@ -46,14 +49,14 @@ def run(
     from losstune.search.progress import Progress
 
     _use_data_root(data_root)
-    loaded = _load(study, set_, seeds, trials, hours)
+    loaded = _load(study, set_, {"confirm.seeds": seeds, "search.trials": trials, "stop.hours": hours, "name": name})
     with Progress(loaded) as progress:
         outcome = run_study(loaded, out, address, progress)
-    _say_costs(outcome)
+    say_costs(outcome, console)
     if outcome.interrupted:
         console.print(f"interrupted; the same command goes on: losstune run {study}")
     else:
-        _say_verdict(outcome.folder, done_before=not outcome.new)
+        say_verdict(outcome.folder, console, done_before=not outcome.new)
     raise typer.Exit(outcome.status)
 
 
@@ -130,7 +133,7 @@ def report(study: StudyName, out: Out = Path("runs")) -> None:
     finally:
         ledger.close()
         lock.release()
-    _say_verdict(folder)
+    say_verdict(folder, console)
 
 
 @app.command()
@@ -181,6 +184,23 @@ def sync(study: StudyName, out: Out = Path("runs")) -> None:
 
 
 @app.command()
+def doctor(study: StudyName, out: Out = Path("runs")) -> None:
+    """Check a study's ledger, files and MLflow runs, and repair what is safe to repair.
+
+    Example: losstune doctor digits
+    """
+    from losstune.search.doctor import examine
+
+    findings = examine(_folder(study, out))
+    for finding in findings:
+        console.print(f"{finding.what}: {finding.repaired or 'not repaired'}",
+                      style=None if finding.repaired else "yellow")  # fmt: skip
+    left = sum(finding.repaired is None for finding in findings)
+    console.print("nothing is wrong" if not findings else f"{len(findings) - left} repaired, {left} left")
+    raise typer.Exit(3 if left else 0)
+
+
+@app.command()
 def losses() -> None:
     """List the losses with their hyperparameters, ranges and sources.
 
@@ -224,12 +244,11 @@ def studies() -> None:
     catalogue.studies(Console(highlight=False))
 
 
-def _load(study: str, set_: list[str] | None, seeds: int | None = None, trials: int | None = None,
-          hours: float | None = None):  # fmt: skip
+def _load(study: str, set_: list[str] | None, shortcuts: dict[str, Any] | None = None) -> Study:
+    """A study with what options change of it; shortcuts: fields by their path, None where an option is not given."""
     from losstune.search.study import load_study
 
-    shortcuts = {"confirm.seeds": seeds, "search.trials": trials, "stop.hours": hours}
-    given = tuple(f"{key}={value}" for key, value in shortcuts.items() if value is not None)
+    given = tuple(f"{key}={value}" for key, value in (shortcuts or {}).items() if value is not None)
     return load_study(study, (*(set_ or ()), *given))
 
 
@@ -247,32 +266,6 @@ def _use_data_root(data_root: Path | None) -> None:
         os.environ["LOSSTUNE_DATA"] = str(data_root)
 
 
-def _say_costs(outcome: Outcome) -> None:
-    """What the user should know of how a run went, before its verdict."""
-    outside = outcome.standing.outside_training()
-    if outcome.new and outside is not None:
-        console.print(f"slot time outside training: {outside:.3f} s per trial")
-    for loss in outcome.standing.losses.values():
-        if loss.confirm_failed:
-            console.print(f"{loss.loss}: {loss.confirm_failed} of {loss.confirmed} confirmed members failed")
-    if outcome.projection_behind:
-        console.print(outcome.projection_behind)
-
-
-def _say_verdict(folder: Path, done_before: bool = False) -> None:
-    import json
-
-    from losstune.analysis.wording import edge_sentence
-
-    verdict = json.loads((folder / "report" / "verdict.json").read_text(encoding="utf-8"))
-    if done_before:
-        console.print("done: nothing is left to do")
-    console.print(verdict["headline"])
-    for edge in verdict["edges"]:
-        console.print(edge_sentence(edge), style="yellow")
-    console.print(f"report: {folder / 'report' / 'report.html'}")
-
-
 def main() -> None:
     """The entry point: errors of the user's in one line and status 2; Ctrl-C and SIGTERM end with 130."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -283,5 +276,15 @@ def main() -> None:
         print(f"losstune: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
     except StudyStopped as error:
-        print(f"losstune: the study stopped: {error}; what is recorded is safe", file=sys.stderr)
-        sys.exit(3)
+        _stopped(str(error))
+    except Exception as error:
+        trouble = disk_trouble(error)
+        if trouble is None:
+            raise
+        _stopped(trouble)
+
+
+def _stopped(why: str) -> None:
+    print(f"losstune: the study stopped: {' '.join(why.split())}; what is recorded is safe, and the same command goes "
+          "on", file=sys.stderr)  # fmt: skip
+    sys.exit(3)

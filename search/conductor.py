@@ -14,17 +14,17 @@ from sqlalchemy import Connection
 
 from losstune.search.confirming import Confirm
 from losstune.search.ledger import write
-from losstune.search.ledger.book import Book
+from losstune.search.ledger.book import Book, checkpoints
 from losstune.search.ledger.database import Ledger, get_meta, set_meta
+from losstune.search.roster import MOST_FALSE_STARTS, Death, Roster
 from losstune.search.searching import Search
 from losstune.search.study import Study
 from losstune.trainables.messages import Message, Order, Orders, Report
 from losstune.trainables.trial import Trial
 
 MOST_CRASHES = 3  # lanes that a trial may take down before it is failed
-MOST_FALSE_STARTS = 3  # lanes in a row that may die before they ask for anything
+SUSPECT = 2  # from so many on a trial runs alone, so that the guilty one shows
 STARTING_SECONDS = 60.0  # for so long lanes that have not come yet are reckoned with
-SEEN_SECONDS = 5.0  # between commits that a lane which has nothing to report lives
 Row = dict[str, Any]
 
 
@@ -41,19 +41,15 @@ class Conductor:
         self.study, self.ledger, self.test = study, ledger, test
         self.book = Book(ledger)
         self.slots, self.began, self.training = slots, time.monotonic(), False
-        self.lanes: dict[str, str] = {}  # slot -> the id of the lane that has it now
+        self.lanes = Roster(self.book.folder, study.stop.stalled_minutes)
         self.stopping = False
         self.untold: dict[str, list[str]] = {}  # lane -> trials that were cut while it trains them
-        self.silent: set[str] = set()  # lanes that have not asked for anything yet
-        self.false_starts = 0
         self.broken: str | None = None  # why the study cannot go on, if so
-        self.errors: dict[str, str] = {}  # a lane's id -> what it died of, where it could still say so
-        self.seen: dict[str, float] = {}  # lane -> when the ledger was last told that it lives
-        self.answered: dict[str, tuple[int, Orders]] = {}  # lane -> its last message's number, and the answer
         with self.book.transaction() as tx:
             self.search = Search(study, greater_is_better, floor["validation"], tx)
             self.confirm = Confirm(study, floor, tx)
             self.book.load(tx, study.spaces)
+            self.reached = self.book.reached()  # the latest that any lane's clock has shown
             self.waiting: list[str] = []
             for row in self.book.running.values():  # whatever ran when the last run ended has no lane any more
                 self._offer_again(row)
@@ -61,21 +57,15 @@ class Conductor:
     def register(self, slot: str, lane: str, started: float, device: str) -> None:
         """A lane's process has started. What the slot's last lane still held is offered again, as a new attempt."""
         with self.book.transaction() as tx:
-            gone = self.lanes.get(slot)
-            self.lanes[slot] = lane
-            self.silent.add(lane)
-            write.add_lane(tx, id=lane, slot=slot, started=started, device=device)
-            if gone is None:
-                return
-            self.answered.pop(gone, None)
-            error = self.errors.pop(gone, "its process was gone")
-            if gone in self.silent:
-                self.false_starts += 1
-            if self.false_starts >= MOST_FALSE_STARTS:
-                self.broken = f"lanes die before they train anything: {error}"
-            write.add_event(tx, "lane", f"the lane of slot {slot} died ({error}) and was started again")
-            for row in self.book.held_by(gone):
-                self._release(tx, row, error)
+            death = self.lanes.enter(tx, slot, lane, started, device)
+            if self.lanes.false_starts >= MOST_FALSE_STARTS:
+                self.broken = f"lanes die before they train anything: {death.why}"
+            for row in self.book.held_by(death.lane) if death else ():
+                self._release(tx, row, death)
+
+    def lane_died(self, slot: str, why: str, with_machine: bool) -> None:
+        """What Ray says of the death of a slot's lane; with_machine: no trial is to blame."""
+        self.lanes.has_died(slot, why, with_machine)
 
     def give_up(self, reason: str) -> None:
         """End the study: what a lane met would meet every other."""
@@ -83,7 +73,7 @@ class Conductor:
 
     def lane_error(self, lane: str, error: str) -> None:
         """What a lane is dying of, for the reason of trials that it takes down."""
-        self.errors[lane] = error
+        self.lanes.has_failed(lane, error)
 
     def backend_of(self, device: str) -> dict[str, Any] | None:
         """The backend that was measured on this kind of device for this study, if one was."""
@@ -101,17 +91,18 @@ class Conductor:
     def exchange(self, message: Message) -> Orders:
         """Take a lane's reports, and say what it is to stop and to start in its free places."""
         lane = message.lane
-        if lane not in self.lanes.values():
+        if lane not in self.lanes.lanes.values():
             return Orders(done=True)  # its slot has a newer lane
-        number, answer = self.answered.get(lane, (0, Orders()))
+        number, answer = self.lanes.answered.get(lane, (0, Orders()))
         if message.number == number:
             return answer  # which was lost on its way
         orders, free = Orders(), message.free
-        self.silent.discard(lane)
-        self.false_starts = 0
+        self.reached = max(self.reached, message.clock)
         with self.book.transaction() as tx:
             self._record(tx, message)
-            ended = [trial for report in message.reports for trial in self._take(tx, report, orders)]
+            # Halving depends on who comes first: of one message that is who was asked first.
+            reports = sorted(message.reports, key=self._asked)
+            ended = [trial for report in reports for trial in self._take(tx, report, orders)]
             self._advance(tx)
             ended += self.untold.pop(lane, ())
             left = {report.trial for report in message.reports if report.left}  # their places are in free already
@@ -124,18 +115,12 @@ class Conductor:
         held = bool(self.book.held_by(lane))
         orders.park = self.stopping and held
         orders.done = not held and (self.stopping or self._finished())
-        self.answered[lane] = message.number, orders
+        self.lanes.answered[lane] = message.number, orders
         return orders
 
     def _record(self, tx: Connection, message: Message) -> None:
-        """That a lane lives, and what else it says."""
-        now = time.time()
-        if message.reports or now - self.seen.get(message.lane, 0.0) > SEEN_SECONDS:
-            self.seen[message.lane] = now
-            write.seen_lane(tx, message.lane, message.training_seconds)
-        for note in message.notes:
-            slot = next(slot for slot, lane in self.lanes.items() if lane == message.lane)
-            write.add_event(tx, "lane", f"the lane of slot {slot}: {note}")
+        """That a lane lives, what else it says, and when the first one trains."""
+        self.lanes.hears(tx, message)
         if message.training_seconds > 0 and not self.training:
             self.training = True
             write.add_event(tx, "training", "the first epochs are trained")
@@ -167,7 +152,8 @@ class Conductor:
         if decision == "go":
             self._keep(row, report)
             return []
-        self._end(tx, row, {"stop": "stopped", "end": "complete"}[decision], results=report.results)
+        self._end(tx, row, {"stop": "stopped", "end": "complete"}[decision], results=report.results,
+                  files=report.files)  # fmt: skip
         return [row["id"]]
 
     def _committed(self, row: Row, report: Report) -> str:
@@ -179,13 +165,16 @@ class Conductor:
         self.book.record(row, report, decision, self.search.score_at(report.curve[-1]))
         return decision
 
+    def _asked(self, report: Report) -> float:
+        row = self.book.trials.get(report.trial)
+        return row["asked"] if row else 0.0
+
     def _keep(self, row: Row, report: Report) -> None:
         """What a trial that goes on has saved, here or, parked, on another lane."""
         if report.checkpoint is not None:
             # What has come further, alone, is not what killed its lanes.
             crashes = row["crashes"] if report.parked else 0
-            self.book.alter(row, checkpoint=report.checkpoint, checkpoint_digest=report.checkpoint_digest,
-                            checkpoint_epoch=report.epoch, crashes=crashes)  # fmt: skip
+            self.book.keep(row, report.checkpoint, crashes)
         if report.parked:
             self._offer_again(row)
 
@@ -233,8 +222,8 @@ class Conductor:
     def _fill(self, lane: str, free: int, orders: Orders) -> None:
         """Give a lane what fits its free places: what was running before comes first, then new asks."""
         holds, share = self.book.held_by(lane), self._share()
-        if any(row["crashes"] for row in holds):
-            return  # a trial that was there when a lane died runs alone, so that the guilty one shows
+        if any(row["crashes"] >= SUSPECT for row in holds):
+            return  # it runs alone
         while free > 0 and sum(len(row["seeds"]) for row in holds) < share:
             row = self._next_waiting(free if holds else None) or self._next_new(free if holds else None)
             if row is None:
@@ -245,7 +234,7 @@ class Conductor:
             orders.start.append(self._order(row))
             if row["phase"] == "confirm":
                 orders.test = self.test
-            if row["crashes"]:
+            if row["crashes"] >= SUSPECT:
                 return
 
     def _share(self) -> int:
@@ -261,7 +250,7 @@ class Conductor:
             row = self.book.trials[trial]
             if row["phase"] == "confirm" and not self.search.chosen:
                 continue
-            if room is None or not (row["crashes"] or len(row["seeds"]) > room):
+            if room is None or not (row["crashes"] >= SUSPECT or len(row["seeds"]) > room):
                 self.waiting.remove(trial)
                 return row
         return None
@@ -271,13 +260,13 @@ class Conductor:
         if not self.search.chosen and room is not None and room < self.study.search.seeds:
             return None
         values = self.confirm.next() if self.search.chosen else self.search.next()
-        return None if values is None else self.book.add(values)
+        return None if values is None else self.book.add({**values, "joined": self.reached})
 
-    def _release(self, tx: Connection, row: Row, error: str) -> None:
+    def _release(self, tx: Connection, row: Row, death: Death) -> None:
         """A trial whose lane died: offered again from its checkpoint, or failed when it was there too often."""
-        row["crashes"] += 1
+        row["crashes"] += not death.blameless
         if row["crashes"] >= MOST_CRASHES:
-            self._end(tx, row, "failed", reason=f"its lane died {MOST_CRASHES} times while training it: {error}")
+            self._end(tx, row, "failed", reason=f"its lane died {MOST_CRASHES} times while training it: {death.why}")
             return
         self._offer_again(row)
 
@@ -291,7 +280,7 @@ class Conductor:
         trial = Trial(row["id"], row["loss"], configuration, *rates, self._seed_phase(row), tuple(row["seeds"]),
                       row["epochs"])  # fmt: skip
         report_at = self.study.rungs() if row["phase"] == "search" else [row["epochs"]]
-        return Order(trial, row["attempt"], tuple(report_at), row["checkpoint"], row["checkpoint_digest"])
+        return Order(trial, row["attempt"], tuple(report_at), checkpoints(row), row["joined"])
 
     @staticmethod
     def _seed_phase(row: Row) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from losstune.spaces import StudyStopped
+from losstune.trainables.disk import disk_trouble
 
 
 class ConductorActor:
@@ -24,7 +25,7 @@ class ConductorActor:
         try:
             return getattr(self.conductor, method)(*arguments)
         except Exception as error:
-            self.conductor.broken = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            self.conductor.broken = disk_trouble(error) or f"{type(error).__name__}: {' '.join(str(error).split())}"
             raise
 
     def broken(self) -> str | None:

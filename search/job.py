@@ -26,7 +26,7 @@ def make_job(plan: Plan, folder: Path) -> Job:
         folder=str(folder), device=device, width=study.resources.members,
         backend=None if study.resources.backend == "auto" else study.resources.backend,
         compiled=study.resources.compile,
-        confirm_on_all=study.confirm.train_on == "all",
+        confirm_on_all=study.confirm.train_on == "all", patience=60 * study.stop.stalled_minutes,
     )  # fmt: skip
 
 

@@ -131,6 +131,7 @@ class Running:
         import ray
         from ray import tune
 
+        from losstune.search.lane_deaths import LaneDeaths
         from losstune.trainables.tune_lane import LaneTrainable
 
         plan, resources = self.plan, self.plan.study.resources
@@ -142,10 +143,11 @@ class Running:
         )
         return tune.Tuner(
             tune.with_resources(lane, slot),
-            param_space={"threads": max(1, int(resources.cpus))},
+            param_space={"threads": max(1, int(resources.cpus)), "alone": self.slots == 1},
             tune_config=tune.TuneConfig(num_samples=self.slots, reuse_actors=False),
             run_config=tune.RunConfig(
-                name="lanes", storage_path=storage, verbose=0, failure_config=tune.FailureConfig(max_failures=-1),
+                name="lanes", storage_path=storage, verbose=0, callbacks=[LaneDeaths(self._conductor)],
+                failure_config=tune.FailureConfig(max_failures=-1),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False, checkpoint_frequency=0),
             ),
         )  # fmt: skip

@@ -39,7 +39,7 @@ class Found:
     status: str
     end: int | None
     tags: dict[str, str] = field(default_factory=dict)
-    params: set[str] = field(default_factory=set)
+    params: dict[str, str] = field(default_factory=dict)
     points: frozenset = frozenset()  # those that this process wrote
 
     def shows(self, run: Run, parent: str | None) -> bool:
@@ -136,12 +136,17 @@ class Store:
             self._client.delete_run(run.info.run_id)
         tags = first.data.tags
         return Found(first.info.run_id, tags.get(WRITTEN), first.info.status, first.info.end_time, tags,
-                     set(first.data.params))  # fmt: skip
+                     dict(first.data.params))  # fmt: skip
 
     def _show(self, run: Run, picture: Picture) -> str:
         parent = self.found[run.parent].run_id if run.parent else None
         found, outcome = self.found.get(run.id), "updated"
         report = _digest(picture.report) if run.id == "report" and picture.report else None
+        if found is not None and any(found.params.get(key, value) != value for key, value in _params(run).items()):
+            # Another configuration had this number, in a ledger whose end a bad disk has lost. MLflow changes no
+            # parameters.
+            self._client.delete_run(found.run_id)
+            found = None
         if found is None:
             found, outcome = self._create(run, parent, picture.ledger), "created"
         elif found.shows(run, parent) and (report is None or found.tags.get(REPORT) == report):
@@ -171,7 +176,7 @@ class Store:
         if parent is not None:
             tags[PARENT] = parent
         tags = {key: value for key, value in tags.items() if found.tags.get(key) != value}
-        params = {key: _short(value, "param") for key, value in run.params.items() if key not in found.params}
+        params = {key: value for key, value in _params(run).items() if key not in found.params}
         metrics = [Metric(*point) for point in run.points if point not in found.points]
         while len(metrics) > METRICS:
             self._client.log_batch(found.run_id, metrics[:METRICS], synchronous=True)
@@ -183,7 +188,7 @@ class Store:
             self._end(found, run)
         found.written, found.points = run.digest(), frozenset(run.points)
         found.tags |= tags
-        found.params |= set(params)
+        found.params |= params
 
     def _end(self, found: Found, run: Run) -> None:
         if run.end is None:
@@ -264,6 +269,10 @@ def _digest(folder: Path) -> str:
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         total.update(str(path.relative_to(folder)).encode() + hashlib.sha256(path.read_bytes()).digest())
     return total.hexdigest()[:16]
+
+
+def _params(run: Run) -> dict[str, str]:
+    return {key: _short(value, "param") for key, value in run.params.items()}
 
 
 def _short(value: str, what: str) -> str:

@@ -5,19 +5,16 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import platform
-import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from losstune.search.ledger import read, write
+from losstune.search.ledger import files, read
 from losstune.search.ledger.database import Ledger, get_meta, set_meta
 from losstune.search.ledger.lock import RunLock
 from losstune.search.plan import (
@@ -28,11 +25,14 @@ from losstune.search.plan import (
     differences,
     identity,
     make_plan,
-    sizes_of,
 )
+from losstune.search.provenance import about, record
 from losstune.search.standing import Standing, ledger_path, standing
 from losstune.search.study import Study, load_study
-from losstune.spaces import InputError, space_of
+from losstune.spaces import InputError
+
+if TYPE_CHECKING:
+    from losstune.search.tracking import Projection
 
 Watch = Callable[[Standing], None]
 WATCH_SECONDS = 0.5
@@ -81,12 +81,12 @@ def run_study(study: Study | str | Path, out: str | Path = "runs", address: str 
     _agree(plan, folder)
     finished = _finished(plan, folder)
     if finished is not None:
-        return Outcome(folder, finished, new=False)
+        return Outcome(folder, finished, new=False, projection_behind=_catch_up(plan, folder))
     check_machine(study) if address is None else check_address(address)
     lock = RunLock(folder / "ledger")
     ledger = Ledger.create_or_open(ledger_path(folder))
     try:
-        _record(plan, ledger)
+        record(plan, ledger)
         return _go_on(plan, ledger, folder, address, watch)
     finally:
         ledger.close()
@@ -117,9 +117,39 @@ def _go_on(plan: Plan, ledger: Ledger, folder: Path, address: str | None, watch:
         if now.phase == "done":
             report(folder, ledger)
             projection.finish()
-            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+            _tidy(folder, ledger)
+            _note_projected(ledger, projection)
         behind = projection.behind
     return Outcome(folder, now, True, interrupted or now.phase != "done", behind)
+
+
+def _catch_up(plan: Plan, folder: Path) -> str | None:
+    """Project a finished study whose last run could not; what MLflow lacks then, as a sentence, if so."""
+    from losstune.search.tracking import Projection
+
+    ledger = Ledger.open(ledger_path(folder))
+    with ledger.reading() as tx:
+        projected = get_meta(tx, "projected") == get_meta(tx, "report_of")
+    ledger.close()
+    if projected:
+        return None
+    lock = RunLock(folder / "ledger")
+    ledger = Ledger.create_or_open(ledger_path(folder))
+    try:
+        with Projection(folder, plan.study.name) as projection:
+            projection.finish()
+        _note_projected(ledger, projection)
+    finally:
+        ledger.close()
+        lock.release()
+    return projection.behind
+
+
+def _note_projected(ledger: Ledger, projection: Projection) -> None:
+    """Record that MLflow has all of the study, so that no later run need look."""
+    if projection.caught_up:
+        with ledger.transaction() as tx:
+            set_meta(tx, "projected", get_meta(tx, "report_of"))
 
 
 def _train(plan: Plan, ledger: Ledger, folder: Path, address: str | None, watch: Watch,
@@ -130,6 +160,7 @@ def _train(plan: Plan, ledger: Ledger, folder: Path, address: str | None, watch:
     interrupted, next_look = False, 0.0
     # Ray prints to standard output what its processes die of, whatever it is told; the ledger has it in a line.
     stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+    _tidy(folder, ledger)
     lanes = stack.enter_context(Running(plan, ledger, folder, address))
     with _interruptible() as asked:
         while not lanes.wait(WATCH_SECONDS):
@@ -142,6 +173,13 @@ def _train(plan: Plan, ledger: Ledger, folder: Path, address: str | None, watch:
     lanes.let_go()
     watch(standing(plan.study, ledger, plan.metric.greater_is_better))
     return interrupted
+
+
+def _tidy(folder: Path, ledger: Ledger) -> None:
+    """Remove what killed runs have left, and what nothing needs any more."""
+    with ledger.reading() as tx:
+        rows = read.all_trials(tx)
+    files.remove(folder, files.needless(folder, rows))
 
 
 @contextlib.contextmanager
@@ -202,7 +240,7 @@ def _agree(plan: Plan, folder: Path) -> None:
     found = differences(before, identity(plan)) if before else []
     if found:
         raise InputError(f"{plan.study.where}: changed since {folder.name} was first run: {'; '.join(found)}; "
-                         f"allowed: the study as it was, another name, or another --out")  # fmt: skip
+                         f"allowed: the study as it was, --name for another one, or another --out")  # fmt: skip
 
 
 def _finished(plan: Plan, folder: Path) -> Standing | None:
@@ -218,51 +256,3 @@ def _finished(plan: Plan, folder: Path) -> Standing | None:
     finally:
         ledger.close()
     return now if now.phase == "done" and made_of == current else None
-
-
-def about(plan: Plan) -> dict[str, Any]:
-    """The study as the analysis wants it."""
-    study, sizes = plan.study, sizes_of(plan)
-    return {
-        "name": study.name, "data": study.data, "network": study.network, "metric": study.metric,
-        "greater_is_better": plan.metric.greater_is_better, "baseline": study.declared_baseline,
-        "losses": list(study.spaces), "passes": {loss: space_of(loss).passes for loss in study.spaces},
-        "epochs": study.recipe.epochs, "search": study.search.model_dump(mode="json"),
-        "confirm": study.confirm.model_dump(mode="json"), "num_classes": sizes.num_classes,
-        "class_names": list(plan.class_names), "input_shape": list(sizes.input_shape),
-        "n_train": sizes.n_train, "n_validation": sizes.n_validation, "n_test": sizes.n_test,
-    }  # fmt: skip
-
-
-def _record(plan: Plan, ledger: Ledger) -> None:
-    """What this run is of and with, and what it changes; identity keeps every loss that ever was in the study."""
-    with ledger.transaction() as tx:
-        before, now = get_meta(tx, "study"), about(plan)
-        if before and before["confirm"]["seeds"] < now["confirm"]["seeds"] and read.all_choices(tx):
-            round_ = read.latest_round(tx)
-            done = [row for row in read.all_trials(tx, "confirm") if row["results"] and row["round"] == round_]
-            if len(done) >= before["confirm"]["seeds"] * len(before["losses"]):
-                write.add_event(tx, "seeds", f"seeds added: {before['confirm']['seeds']} to {now['confirm']['seeds']}")
-        known = (get_meta(tx, "identity") or {}).get("losses", {})
-        current = identity(plan)
-        set_meta(tx, "identity", {**current, "losses": {**known, **current["losses"]}})
-        set_meta(tx, "study", now)
-        set_meta(tx, "fields", {"fields": plan.study.fields, "folder": str(plan.study.folder)})
-        set_meta(tx, "facts", {**(get_meta(tx, "facts") or {}), **_facts(plan)})
-        write.add_event(tx, "run", f"run on {platform.node()}")
-
-
-def _facts(plan: Plan) -> dict[str, Any]:
-    packages = ("losstune", "torch", "ray", "optuna", "mlflow", "numpy")
-    return {
-        "data_digest": plan.digest, "git_commit": _git_commit(), "python": platform.python_version(),
-        "versions": {name: version(name) for name in packages}, "machine": platform.machine(),
-    }  # fmt: skip
-
-
-def _git_commit() -> str | None:
-    """The commit of the current directory, where there is one."""
-    command = ["git", "rev-parse", "HEAD"]
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
-    return None

@@ -10,6 +10,7 @@ from rich.console import Console
 from losstune.search.edges import find_edges
 from losstune.search.ledger import read
 from losstune.search.ledger.database import Ledger, get_meta
+from losstune.search.ledger.files import sizes
 from losstune.search.ledger.lock import holder
 from losstune.search.progress import summary, table_of
 from losstune.search.standing import ledger_path, standing
@@ -38,8 +39,9 @@ def show_status(folder: Path | None, out: Path, console: Console) -> None:
         console.print(f"{trial} failed: {reason}", style="yellow")
     for flag in flags:
         console.print(flag, style="yellow")
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    console.print(f"{size / 1e6:.1f} MB under {folder}")
+    room = sizes(folder)
+    parts = ", ".join(f"{name} {size / 1e6:.1f}" for name, size in room.items())
+    console.print(f"{sum(room.values()) / 1e6:.1f} MB under {folder} ({parts})")
     runner = holder(folder / "ledger")
     if runner is not None:
         console.print(f"{runner.rstrip(',')}, is running it")

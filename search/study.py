@@ -50,7 +50,10 @@ class ConfirmPart(Part):
 
 
 class StopPart(Part):
+    """When to stop: the search after so many hours; a lane in which not even a step ends for so many minutes."""
+
     hours: Positive | None = None
+    stalled_minutes: Positive = 10
 
 
 class ResourcesPart(Part):

@@ -30,13 +30,14 @@ SHARE = 4  # a pass that takes t seconds is followed by SHARE * t of rest: long 
 class Projection:
     """Projects a study while it runs. Nothing that happens to it reaches the study.
 
-    patience: the most seconds that `finish` waits; the end of an interrupted study waits at most 5 s.
+    patience: the most seconds that `finish` waits; the end of an interrupted study waits at most 5 s. caught_up:
+    whether MLflow is known to have all.
     """
 
     def __init__(self, folder: Path, study_name: str, patience: float = 60.0):
         self.folder, self.study_name, self.patience = folder, study_name, patience
         self._process: subprocess.Popen | None = None
-        self._asked, self._caught_up = False, False
+        self._asked, self.caught_up = False, False
 
     def __enter__(self) -> Projection:
         _state_path(self.folder).unlink(missing_ok=True)
@@ -54,7 +55,7 @@ class Projection:
     @property
     def behind(self) -> str | None:
         """What MLflow lacks, in a line that says what to do about it; None when all is there or being written."""
-        if self._caught_up:
+        if self.caught_up:
             return None
         found = problem(self.folder)
         if found is None and self._asked:
@@ -77,7 +78,7 @@ class Projection:
         self._asked = True
         self._say(b"finish\n")
         try:
-            self._caught_up = self._process.wait(seconds) == 0
+            self.caught_up = self._process.wait(seconds) == 0
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

@@ -18,20 +18,28 @@ def write(path: Path, state: dict) -> str:
 
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    content = buffer.getvalue()
-    write_bytes(path, content)
-    return hashlib.sha256(content).hexdigest()
+    return write_bytes(path, buffer.getvalue())
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file through a temporary one that reaches the disk before it takes the name."""
+def write_bytes(path: Path, content: bytes) -> str:
+    """Write a file through a temporary one that reaches the disk before it takes the name; its sha256 in hex."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)  # a part of it would take room on a disk that is full
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # else a power cut may take the name back, after the ledger has recorded it
+    finally:
+        os.close(folder)
+    return hashlib.sha256(content).hexdigest()
 
 
 def read(path: Path, digest: str) -> dict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -15,27 +16,33 @@ from losstune.trainables.memory import is_out_of_memory
 EVALUATION_BATCH, EVALUATION_BYTES = 1024, 2**27  # examples at a time, and how much their inputs may take
 
 
-def evaluated(chunks: list[Chunk], inputs: Inputs, averages: bool) -> dict[int, np.ndarray]:
-    """Transformed logits (N, K) of every member of some chunks, by its identity; of averaged weights or of the last."""
+def evaluated(chunks: list[Chunk], inputs: Inputs, averages: bool, moved: Callable[[], None]) -> dict[int, np.ndarray]:
+    """Transformed logits (N, K) of every member of some chunks, by its identity; of averaged weights or of the last.
+
+    moved is called at every batch.
+    """
     if len(inputs) == 0 or not chunks:
         return {}
     each = 4 * inputs.normalized(0, 1).numel()
     size = max(1, min(EVALUATION_BATCH, EVALUATION_BYTES // each))
     while True:
         try:
-            return _evaluated(chunks, inputs, averages, size)
+            return _evaluated(chunks, inputs, averages, size, moved)
         except (RuntimeError, MemoryError) as error:
             if size == 1 or not is_out_of_memory(error):
                 raise
             size = -(-size // 2)
 
 
-def _evaluated(chunks: list[Chunk], inputs: Inputs, averages: bool, size: int) -> dict[int, np.ndarray]:
+def _evaluated(
+    chunks: list[Chunk], inputs: Inputs, averages: bool, size: int, moved: Callable[[], None]
+) -> dict[int, np.ndarray]:
     parts: list[list[Tensor]] = [[] for _ in chunks]
     with contextlib.ExitStack() as stack:
         for chunk in chunks if averages else ():
             stack.enter_context(chunk.averaged())
         for start in range(0, len(inputs), size):
+            moved()
             x = inputs.normalized(start, min(start + size, len(inputs)))  # of data on disk read once, for all chunks
             for chunk, own in zip(chunks, parts, strict=True):
                 own.append(chunk.logits(x))

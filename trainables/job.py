@@ -23,6 +23,7 @@ class Job:
     """What every lane of a study needs. folder: where checkpoints and predictions go.
 
     width: places for members; None: as many as is measured. backend: how networks are computed; None: as is measured.
+    patience: seconds after which a lane in which nothing moves is ended.
     """
 
     study: str
@@ -35,6 +36,7 @@ class Job:
     backend: str | None = None
     compiled: bool = False
     confirm_on_all: bool = False
+    patience: float = 600.0
 
     def kind_of(self, device: str) -> str:
         """Of what a measurement holds: a device's model, and what the study has fixed."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,9 @@ from losstune.trainables.datasets import Split
 from losstune.trainables.inputs import Inputs, Normalization
 from losstune.trainables.job import Job
 from losstune.trainables.losses.combine import loss_of
-from losstune.trainables.messages import Exchange, Message, Order, Orders, Report
+from losstune.trainables.messages import Exchange, Message, Order, Orders, Report, Saved
 from losstune.trainables.scoring import Scorer
+from losstune.trainables.stall import StallGuard, stall_path
 from losstune.trainables.trainer import EpochResult, Stack
 
 NEWS_SECONDS = 1.0  # a lane is heard of, and asks for its free places, at least this often
@@ -37,40 +37,72 @@ class _Held:
     seconds: float = 0.0
 
 
+@dataclass(frozen=True)
+class _Coming:
+    """A trial that is to join, and the state it goes on from, None: its start."""
+
+    order: Order
+    state: dict | None
+
+    @property
+    def epoch(self) -> int:
+        return 0 if self.state is None else self.state["epoch"]
+
+    @property
+    def due(self) -> int:
+        """The lane's clock when it is to join."""
+        return self.order.joined + self.epoch
+
+
 class Lane:
     """Trains what it is ordered to, and goes on while the conductor decides. Knows no Ray.
 
     exchange: how it speaks to the conductor. backend, width: what was measured for its stack. A rung's report holds the
     epochs up to the rung; those that a trial trains until it hears that it is stopped there are no part of its curve,
     and are reported as its cost when it leaves.
+
+    alone: it is the study's only lane. Then it waits for every answer, and trials that come back from checkpoints meet
+    the others where they would have without the interruption (Order.joined): what is asked and decided depends on
+    results alone, never on time, and an interrupted study ends as an undisturbed one.
     """
 
     def __init__(self, job: Job, train: Split, validation: Split, exchange: Exchange, lane_id: str,
-                 backend: Choice | None = None, width: int | None = None):  # fmt: skip
+                 backend: Choice | None = None, width: int | None = None, alone: bool = False):  # fmt: skip
         self.job, self.train, self.validation = job, train, validation
         self.backend, self.width = backend, width
         self.exchange, self.id = exchange, lane_id
         self.test: Inputs | None = None
         self.held: dict[str, _Held] = {}
+        self.alone, self.clock = alone, 0  # the clock counts epochs
+        self.later: list[_Coming] = []  # trials whose time to join has not come
         self.training_seconds, self.epoch_seconds = 0.0, 0.0  # in all, and of the last epoch
         self.saving_seconds = 0.0  # what the last round of checkpoints took
         self.news: list[Report] = []  # not sent yet
         self.sent, self.unanswered = 0, False  # messages so far, and whether the last one has no answer yet
         self.told_at, self.told_of_training = 0.0, False
         self.pause = IDLE_SECONDS[0]
+        self.guard = StallGuard(stall_path(Path(job.folder), lane_id), job.patience)
         self.normalization = Normalization(train.x)
         self.stack, self.phase = self._stack(train), "search"
 
     def _stack(self, train: Split) -> Stack:
-        return self.job.stack(train, self.validation, self.normalization, self.backend, self.width)
+        stack = self.job.stack(train, self.validation, self.normalization, self.backend, self.width)
+        stack.moved = self.guard.moved
+        return stack
+
+    def close(self) -> None:
+        """The lane has ended as it was told to."""
+        self.guard.close()
 
     def turn(self) -> bool:
         """Train up to the next boundary between epochs, tell what is new, follow what has been answered.
 
         False when there is nothing left to do.
         """
+        self._join_those_due()
         if self.held:
             self._train()
+            self.guard.rest()  # what follows may wait for others
         if self.unanswered and not self._follow(self.exchange.answer(0.0 if self.held else None)):
             return False
         if self.unanswered or not self._has_news():
@@ -88,20 +120,26 @@ class Lane:
         self.sent += 1
         notes, self.stack.notes = self.stack.notes, []
         self.exchange.send(
-            Message(self.id, self.sent, self.news, max(0, self.stack.free), self.training_seconds, notes)
+            Message(self.id, self.sent, self.news, self._free(), self.training_seconds, notes, self.clock)
         )
         self.news, self.unanswered = [], True
         self.told_at, self.told_of_training = time.monotonic(), self.training_seconds > 0
 
-    def _patience(self) -> float:
+    def _free(self) -> int:
+        """Places for members that nobody has or is to have."""
+        return max(0, self.stack.free - sum(len(coming.order.trial.seeds) for coming in self.later))
+
+    def _patience(self) -> float | None:
         """How long to wait for the answer to the news before training on, in seconds: what an epoch without it wastes.
 
-        That is the share of the places whose trials may be stopped now, or that are empty.
+        That is the share of the places whose trials may be stopped now, or that are empty. None: until it has come.
         """
+        if self.alone:
+            return None
         orders = {report.trial: self.held[report.trial].order for report in self.news
                   if report.trial in self.held and report.epoch in self.held[report.trial].order.report_at}  # fmt: skip
         undecided = sum(len(order.trial.seeds) for order in orders.values())
-        return self.epoch_seconds * min(1.0, (undecided + max(0, self.stack.free)) / self.stack.width)
+        return self.epoch_seconds * min(1.0, (undecided + self._free()) / self.stack.width)
 
     def _follow(self, orders: Orders | None) -> bool:
         """Do what was answered, if anything. False when there is nothing left to do."""
@@ -111,8 +149,8 @@ class Lane:
         for trial in orders.stop:
             self._let_go(trial)
         if orders.park or orders.done:
-            for held in list(self.held.values()) if orders.park else ():
-                self._leave(held, save=True, parked=True)
+            if orders.park:
+                self._park()
             if self.news:
                 self._tell()
                 self.exchange.answer(None)
@@ -122,9 +160,18 @@ class Lane:
         self._rest()
         return True
 
+    def _park(self) -> None:
+        """Let all trials go where they are; those that have not joined yet have their checkpoints already."""
+        for held in list(self.held.values()):
+            self._leave(held, save=True, parked=True)
+        for coming in self.later:
+            trial, epoch = coming.order.trial.id, coming.epoch
+            self.news.append(Report(trial, coming.order.attempt, epoch, [], 0.0, left=True, parked=True))
+        self.later = []
+
     def _rest(self) -> None:
         """Pause when there is nothing to train: others still train what the next ask waits for."""
-        if self.held:
+        if self.held or self.later:
             self.pause = IDLE_SECONDS[0]
         else:
             time.sleep(self.pause)
@@ -133,6 +180,7 @@ class Lane:
     def _let_go(self, trial: str) -> None:
         """Stop a trial. What it has trained since its last report decided nothing, but is told of as its cost."""
         held = self.held.get(trial)
+        self.later = [coming for coming in self.later if coming.order.trial.id != trial]
         if held is not None and held.curve:
             self._leave(held)
         elif held is not None:
@@ -142,6 +190,7 @@ class Lane:
         """One epoch, and the reports that follow from it."""
         before = time.perf_counter()
         results = self.stack.train_epoch()
+        self.clock += 1
         self.epoch_seconds = time.perf_counter() - before
         self.training_seconds += self.epoch_seconds
         for trial, result in results.items():
@@ -157,7 +206,7 @@ class Lane:
         if failure:
             self._leave(held, failure=failure)
         elif result.epoch >= trial.epochs:
-            self._leave(held, results=self._measure(held.order) if trial.phase != "search" else None)
+            self._leave(held, **(self._measured(held.order) if trial.phase != "search" else {}))
         elif result.epoch in held.order.report_at:
             self.news.append(self._report(held))
 
@@ -185,52 +234,73 @@ class Lane:
     def _report(self, held: _Held, save: bool = False, **news: Any) -> Report:
         order, epoch = held.order, self.stack.epoch_of(held.order.trial.id)
         if save:
-            path = Path(self.job.folder) / "checkpoints" / order.trial.id / f"{order.attempt:03d}-{epoch:05d}.pt"
-            digest = checkpoint.write(path, self.stack.state(order.trial.id))
-            news |= {"checkpoint": str(path), "checkpoint_digest": digest}
+            path = Path("checkpoints") / order.trial.id / f"{order.attempt:03d}-{epoch:05d}.pt"
+            digest = checkpoint.write(Path(self.job.folder) / path, self.stack.state(order.trial.id))
+            news |= {"checkpoint": Saved(str(path), digest, epoch)}
             held.saved = self.training_seconds
         report = Report(order.trial.id, order.attempt, epoch, held.curve, held.seconds, **news)
         held.curve, held.seconds = [], 0.0
         return report
 
     def _start(self, order: Order, test: Any) -> None:
-        """Take a trial in, from its start or its checkpoint; a damaged checkpoint means from its start."""
+        """Take a trial in, now or when its time has come, from its start or its latest checkpoint that can be read."""
         if order.trial.phase != "search" and self.phase == "search":
             self._enter_confirm(test)
-        state = None
-        if order.checkpoint is not None:
+        coming = _Coming(order, self._state_of(order))
+        if self.alone and order.trial.phase == "search" and coming.due > self.clock:
+            self.later.append(coming)
+        else:
+            self._join(coming)
+
+    def _state_of(self, order: Order) -> dict | None:
+        for number, saved in enumerate(order.checkpoints, 1):
             try:
-                state = checkpoint.read(Path(order.checkpoint), order.checkpoint_digest)
+                return checkpoint.read(Path(self.job.folder) / saved.path, saved.digest)
             except checkpoint.DamagedCheckpoint as damage:
-                warnings.warn(f"{damage}; {order.trial.id} starts again", stacklevel=2)
-        self.held[order.trial.id] = _Held(order, self.training_seconds)
-        self.stack.join(order.trial, state)
+                rest = order.checkpoints[number:]
+                where = f"goes on from epoch {rest[0].epoch}" if rest else "starts again"
+                self.stack.notes.append(f"{damage}; {order.trial.id} {where}")
+        return None
+
+    def _join_those_due(self) -> None:
+        """Take in the trials whose time to join has come; with nothing to train, time jumps to the next one's."""
+        if self.later and not self.held:
+            self.clock = max(self.clock, min(coming.due for coming in self.later))
+        for coming in [coming for coming in self.later if coming.due <= self.clock]:
+            self.later.remove(coming)
+            self._join(coming)
+
+    def _join(self, coming: _Coming) -> None:
+        self.held[coming.order.trial.id] = _Held(coming.order, self.training_seconds)
+        self.stack.join(coming.order.trial, coming.state)
 
     def _enter_confirm(self, test: Split) -> None:
-        if self.held:
+        if self.held or self.later:
             raise RuntimeError("a lane was given the test split while it still searches")
         self.phase, self.test = "confirm", self.job.inputs(test, self.normalization)
         self.stack = self._stack(self.train.joined(self.validation) if self.job.confirm_on_all else self.train)
 
-    def _measure(self, order: Order) -> dict[str, Any]:
-        """A confirmed member on validation and test: its metrics; its logits and weights go to files."""
+    def _measured(self, order: Order) -> dict[str, Any]:
+        """A confirmed member's metrics on validation and test, and the digests of the files of its logits and weights.
+        """
         trial, loss = order.trial, order.trial.loss
         logits = {name: self.stack.logits(trial.id, inputs)[0]
                   for name, inputs in (("validation", self.stack.validation), ("test", self.test))}  # fmt: skip
         targets = {"validation": self.validation.y, "test": self.test.y.cpu().numpy()}
         folder = Path(self.job.folder)
-        predictions.write(folder / "predictions" / f"{trial.id}.npz", predictions.Predictions(
+        files = {"predictions": predictions.write(folder / "predictions" / f"{trial.id}.npz", predictions.Predictions(
             logits["validation"], targets["validation"], logits["test"], targets["test"],
-            loss_of(loss).probabilities))  # fmt: skip
+            loss_of(loss).probabilities))}  # fmt: skip
         member = self.stack.state(trial.id)["members"][0]
-        checkpoint.write(folder / "weights" / f"{trial.id}.pt", {
+        files["weights"] = checkpoint.write(folder / "weights" / f"{trial.id}.pt", {
             "parameters": member.get("average", member["parameters"]),
             "buffers": member.get("average_buffers", member["buffers"]),
             "mean": self.normalization.mean, "scale": self.normalization.scale,
         })  # fmt: skip
         # Validation has been trained on too where confirm trains on all.
         measured = ("test",) if self.job.confirm_on_all else ("test", "validation")
-        return {name: self.job.scorer.all(logits[name], loss, targets[name]) for name in measured}
+        scores = {name: self.job.scorer.all(logits[name], loss, targets[name]) for name in measured}
+        return {"results": scores, "files": files}
 
 
 def _failure(order: Order, result: EpochResult, scorer: Scorer) -> str | None:

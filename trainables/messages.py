@@ -18,11 +18,21 @@ from losstune.trainables.trial import Trial
 
 
 @dataclass(frozen=True)
+class Saved:
+    """A checkpoint: its path from the study's folder, the sha256 of its content, the epochs that were trained."""
+
+    path: str
+    digest: str
+    epoch: int
+
+
+@dataclass(frozen=True)
 class Report:
     """News of one trial from a lane.
 
     curve: per epoch since the last report {"epoch", "train_loss": [..], "scores": {metric: [..]}}, a value per member.
-    seconds: slot time it took since then. failure: why it failed, if so. results: what confirm measured at the end.
+    seconds: slot time it took since then. failure: why it failed, if so. results: what confirm measured at the end,
+    files: the sha256 of what it wrote then, "predictions" and "weights".
     left: the trial has left the lane, and its places are free: it has come to its end, has failed, was let go because
     it was asked to be stopped (then the epochs since the decision only cost), or is parked: let go unfinished.
     """
@@ -32,10 +42,10 @@ class Report:
     epoch: int
     curve: list[dict[str, Any]]
     seconds: float
-    checkpoint: str | None = None
-    checkpoint_digest: str | None = None
+    checkpoint: Saved | None = None
     failure: str | None = None
     results: dict[str, Any] | None = None
+    files: dict[str, str] | None = None
     left: bool = False
     parked: bool = False
 
@@ -46,6 +56,7 @@ class Message:
 
     number: counts the lane's messages from 1. free: places for members that are free as it is sent.
     training_seconds: of the lane so far. notes: what else happened, a sentence each, for the study's record.
+    clock: the epochs that the lane has trained, see Order.joined.
     """
 
     lane: str
@@ -54,17 +65,23 @@ class Message:
     free: int
     training_seconds: float
     notes: list[str] = field(default_factory=list)
+    clock: int = 0
 
 
 @dataclass(frozen=True)
 class Order:
-    """A trial for a lane to take in, from its start or a checkpoint. report_at: the epochs to report at."""
+    """A trial for a lane to take in. report_at: the epochs to report at.
+
+    checkpoints: what it goes on from, the latest first; where none can be read it begins anew. joined: the lane's clock
+    at its first epoch. A lane that is the only one takes a trial in when its clock has come to joined and the epochs
+    that the trial has, so that after an interruption all meet again as they would have without it.
+    """
 
     trial: Trial
     attempt: int
     report_at: tuple[int, ...]
-    checkpoint: str | None = None
-    checkpoint_digest: str | None = None
+    checkpoints: tuple[Saved, ...] = ()
+    joined: int = 0
 
 
 @dataclass

@@ -23,11 +23,11 @@ class Predictions:
     probabilities: str | None
 
 
-def write(path: Path, predictions: Predictions) -> None:
-    """Write an .npz of the four arrays and the family, whole or not at all."""
+def write(path: Path, predictions: Predictions) -> str:
+    """Write an .npz of the four arrays and the family, whole or not at all; its sha256 in hex."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **{**vars(predictions), "probabilities": predictions.probabilities or "none"})
-    write_bytes(path, buffer.getvalue())
+    return write_bytes(path, buffer.getvalue())
 
 
 def read(path: Path) -> Predictions:

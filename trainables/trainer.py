@@ -79,6 +79,7 @@ class Stack:
         self.chunks: list[Chunk] = []
         self.idle: dict[int, list[Backend]] = {}  # backends that nothing is bound to, by their number of members
         self.bound = True
+        self.moved: Callable[[], None] = lambda: None  # called at every step, and at what takes as long
         self.notes: list[str] = []  # what happened that its user should know
         self.noted: set[str] = set()
         self.draws = Draws(study, recipe, len(training))
@@ -173,7 +174,7 @@ class Stack:
         found: dict[int, np.ndarray] = {}
         for part in partition(copies, self.together):
             chunk = self._chunk(part)
-            found |= evaluated([chunk], inputs, self.recipe.average is not None)
+            found |= evaluated([chunk], inputs, self.recipe.average is not None, self.moved)
             self._release(chunk)
         return np.stack([found[id(m)] for m in copies])
 
@@ -199,6 +200,7 @@ class Stack:
         order = self.draws.order(streams)[:, :steps]
         batches = self.training.batches(order, partial(self.draws.augmentation, streams))
         for step, (x, targets) in enumerate(batches):
+            self.moved()
             x, mixed = self.draws.mixed(x, targets, streams, step)
             index = 0
             while index < len(work):
@@ -235,9 +237,13 @@ class Stack:
         return scores
 
     def _scores_of(self, targets: np.ndarray, averages: bool) -> dict[str, dict[str, list[float]]]:
-        logits = evaluated(self.chunks, self.validation, averages)
-        return {trial_id: self.score(np.stack([logits[id(m)] for m in members]), members[0].trial.loss, targets)
-                for trial_id, members in self.members.items()}  # fmt: skip
+        logits = evaluated(self.chunks, self.validation, averages, self.moved)
+        scores = {}
+        for trial_id, members in self.members.items():
+            self.moved()
+            own = np.stack([logits[id(m)] for m in members])
+            scores[trial_id] = self.score(own, members[0].trial.loss, targets)
+        return scores
 
     def _bind(self) -> None:
         """Make chunks of the members as they are now; those whose members are the same stay as they are."""

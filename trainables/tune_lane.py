@@ -19,6 +19,7 @@ from ray import tune
 
 from losstune.spaces import InputError
 from losstune.trainables.datasets import Split
+from losstune.trainables.disk import disk_trouble
 from losstune.trainables.job import Job
 from losstune.trainables.messages import Message, Orders
 
@@ -72,7 +73,8 @@ class LaneTrainable(tune.Trainable):
         with self._saying_why():
             train, validation = ray.get(data[0])
             backend, width = self._backend(job, train, device)
-            self.lane = Lane(job, train, validation, RayExchange(conductor), self.lane_id, backend, width)
+            self.lane = Lane(job, train, validation, RayExchange(conductor), self.lane_id, backend, width,
+                             config["alone"])  # fmt: skip
 
     def _backend(self, job: Job, train: Split, device: str) -> tuple[Any, int]:
         """How this device computes the network: as was measured on one like it, by the lane that was first."""
@@ -94,8 +96,9 @@ class LaneTrainable(tune.Trainable):
             yield
         except Exception as error:
             message = f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
-            # What the user's own code does wrong, it would do wrong on every lane.
-            told = ("give_up", message) if isinstance(error, InputError) else ("lane_error", self.lane_id, message)
+            # What the user's own code does wrong, it would do wrong on every lane; so would a full disk.
+            study = message if isinstance(error, InputError) else disk_trouble(error)
+            told = ("give_up", study) if study else ("lane_error", self.lane_id, message)
             with contextlib.suppress(ray.exceptions.RayError):
                 self._call(*told)
             traceback.print_exc()
@@ -107,6 +110,8 @@ class LaneTrainable(tune.Trainable):
         with self._saying_why():
             while goes_on and time.monotonic() < end:
                 goes_on = self.lane.turn()
+        if not goes_on:
+            self.lane.close()
         return {"done": not goes_on}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:

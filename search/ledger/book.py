@@ -5,26 +5,33 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Collection, Iterator
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import Connection
 
 from losstune.search.ledger import read, write
 from losstune.search.ledger.database import Ledger
-from losstune.trainables.messages import Report
+from losstune.trainables.messages import Report, Saved
 
 Row = dict[str, Any]
+KEPT = 2  # checkpoints of a trial
+
+
+def checkpoints(row: Row) -> tuple[Saved, ...]:
+    """What a trial can go on from, the latest first."""
+    return tuple(Saved(**saved) for saved in row["checkpoints"] or ())
 
 
 class Book:
     """Rows of trials as the ledger has them, by id. Whoever alters a row says so (alter), within a transaction."""
 
     def __init__(self, ledger: Ledger):
-        self.ledger = ledger
+        self.ledger, self.folder = ledger, ledger.path.parent.parent
         self.trials: dict[str, Row] = {}
         self.running: dict[str, Row] = {}
         self.decisions: dict[tuple[str, int], str] = {}  # by trial and epoch
+        self._last_asked = 0.0
         self._counted: dict[str, tuple[int, int]] = {}  # attempt, and the epoch up to which its cost is counted
         self._added: list[Row] = []  # to be written, as are the next two
         self._altered: dict[str, Row] = {}
@@ -41,6 +48,7 @@ class Book:
         for row in read.all_trials(tx, phase):
             if row["loss"] in losses:
                 self.trials.setdefault(row["id"], row)
+                self._last_asked = max(self._last_asked, row["asked"])
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -54,10 +62,11 @@ class Book:
         self._added, self._altered, self._reports = [], {}, []
 
     def add(self, values: Row) -> Row:
-        """A new trial that runs from now on; its row."""
+        """A new trial that runs from now on; its row. Each is asked after the one before, whatever the clock does."""
+        self._last_asked = max(time.time(), self._last_asked + 1e-6)
         row = {"attempt": 1, "crashes": 0, "lane": None, "epoch": 0, "trained": 0, "score": None, "best_epoch": None,
-               "reason": None, "slot_seconds": 0.0, "checkpoint": None, "checkpoint_digest": None,
-               "checkpoint_epoch": 0, "asked": time.time(), "ended": None, "results": None, **values}  # fmt: skip
+               "reason": None, "slot_seconds": 0.0, "checkpoints": [], "joined": 0, "asked": self._last_asked,
+               "ended": None, "results": None, "files": None, **values}  # fmt: skip
         self.trials[row["id"]] = self.running[row["id"]] = row
         self._added.append(row)
         return row
@@ -65,6 +74,15 @@ class Book:
     def alter(self, row: Row, **values: Any) -> None:
         row.update(values)
         self._altered[row["id"]] = row
+
+    def keep(self, row: Row, saved: Saved, crashes: int) -> None:
+        """A trial's latest checkpoint; the one before it stays, for a disk may damage one."""
+        self.alter(row, checkpoints=[asdict(saved), *row["checkpoints"]][:KEPT], crashes=crashes)
+
+    def reached(self) -> int:
+        """The latest time, on a lane's clock, at which something was reported in the search."""
+        return max((row["joined"] + row["epoch"] for row in self.trials.values() if row["phase"] == "search"),
+                   default=0)  # fmt: skip
 
     def end(self, row: Row, state: str, **values: Any) -> None:
         self.alter(row, state=state, ended=time.time(), lane=None, **values)
@@ -91,15 +109,14 @@ class Book:
         return [row for row in self.running.values() if row["lane"] == lane]
 
     def discard_checkpoints(self, report: Report) -> None:
-        """Remove the files that no restart can need after a report: all of an ended trial, all but the last of others.
+        """Remove the files that no restart can need after a report: all of an ended trial, all but two of others.
 
         What was cut goes on from where it was when the study is given more hours.
         """
         row = self.trials.get(report.trial)
         if row is None or (report.checkpoint is None and row["state"] == "running"):
             return
-        needed = row["checkpoint"] if row["state"] in ("running", "cut") else None
-        saved = report.checkpoint or row["checkpoint"]
-        for path in Path(saved).parent.glob("*.pt") if saved else ():
-            if str(path) != needed:
+        needed = {saved.path for saved in checkpoints(row)} if row["state"] in ("running", "cut") else set()
+        for path in (self.folder / "checkpoints" / row["id"]).glob("*.pt"):
+            if str(path.relative_to(self.folder)) not in needed:
                 path.unlink(missing_ok=True)

@@ -14,10 +14,10 @@ from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import DatabaseError
 
 from losstune.search.ledger import schema
-from losstune.spaces import InputError
+from losstune.spaces import InputError, StudyStopped
 
 
-class Superseded(RuntimeError):
+class Superseded(StudyStopped):
     """Another run has taken this ledger over; nothing that this one still sends may be written."""
 
 
@@ -70,9 +70,9 @@ class Ledger:
     def _upgrade(self) -> None:
         """Give a ledger of an older losstune what it lacks."""
         with self.engine.begin() as tx:
-            if get_meta(tx, "schema") < 2:
-                tx.exec_driver_sql("ALTER TABLE trials ADD COLUMN trained INTEGER DEFAULT 0 NOT NULL")
-                tx.exec_driver_sql("UPDATE trials SET trained = epoch")
+            for version in range(get_meta(tx, "schema") + 1, schema.VERSION + 1):  # another may just have done it
+                for statement in schema.UPGRADES[version]:
+                    tx.exec_driver_sql(statement)
             set_meta(tx, "schema", schema.VERSION)
 
     @contextmanager
@@ -110,6 +110,8 @@ def _engine(path: Path) -> Engine:
         connection.isolation_level = None  # sqlite3 would otherwise begin and commit on its own
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
+        # Few commits are in the journal alone: what a bad disk does to it costs no more than those.
+        connection.execute("PRAGMA wal_autocheckpoint=64")
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:

@@ -27,6 +27,9 @@ class RunLock:
         except BlockingIOError:
             raise InputError(f"{folder.parent}: {_said_by(self._file)} is running this study; "
                              "allowed: one run at a time") from None  # fmt: skip
+        except OSError as error:  # some network disks have no locks
+            raise InputError(f"{folder}: {error.strerror}, so that nothing would keep two runs apart; "
+                             "allowed: an --out on a disk with locks") from None  # fmt: skip
         self._file.seek(0)
         self._file.truncate()
         holder = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}

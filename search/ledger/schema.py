@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import JSON, Column, Float, Integer, MetaData, String, Table, UniqueConstraint
 
-VERSION = 2
+VERSION = 3
 metadata = MetaData()
 
 # The study's identity, the schema's version, the data's facts, the generation of the run that may write, and per device
@@ -35,10 +35,10 @@ trials = Table(
     Column("score", Float),  # the best seed-mean of the study's metric on validation, of its reports so far
     Column("best_epoch", Integer),
     Column("slot_seconds", Float, nullable=False, default=0.0),
-    Column("checkpoint", String),
-    Column("checkpoint_digest", String),
-    Column("checkpoint_epoch", Integer, nullable=False, default=0),
+    Column("checkpoints", JSON),  # the last two, the latest first: path from the study's folder, digest, epoch
+    Column("joined", Integer, nullable=False, default=0, server_default="0"),  # the lane's epochs when it was asked
     Column("results", JSON),  # confirm: metrics on validation and test
+    Column("files", JSON),  # confirm: the sha256 of the member's predictions and weights
 )  # fmt: skip
 
 reports = Table(
@@ -77,6 +77,21 @@ events = Table(
     "events", metadata,
     Column("sequence", Integer, primary_key=True, autoincrement=True),
     Column("time", Float, nullable=False),
-    Column("kind", String, nullable=False),  # run | training | stop | cut | lane | failure | seeds | trials
+    Column("kind", String, nullable=False),  # run | training | stop | cut | lane | failure | seeds | trials | repair
     Column("text", String, nullable=False),
 )  # fmt: skip
+
+# What makes a ledger of the version before one of this version.
+UPGRADES = {
+    1: (),
+    2: ("ALTER TABLE trials ADD COLUMN trained INTEGER DEFAULT 0 NOT NULL", "UPDATE trials SET trained = epoch"),
+    3: (
+        "ALTER TABLE trials ADD COLUMN joined INTEGER DEFAULT 0 NOT NULL",
+        "ALTER TABLE trials ADD COLUMN checkpoints JSON",
+        "UPDATE trials SET checkpoints = '[]'",
+        "UPDATE trials SET checkpoints = json_array(json_object('path', checkpoint, 'digest', checkpoint_digest, "
+        "'epoch', checkpoint_epoch)) WHERE checkpoint IS NOT NULL",
+        *(f"ALTER TABLE trials DROP COLUMN {name}" for name in ("checkpoint", "checkpoint_digest", "checkpoint_epoch")),
+        "ALTER TABLE trials ADD COLUMN files JSON",
+    ),
+}

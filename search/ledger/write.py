@@ -12,7 +12,7 @@ from losstune.search.ledger.schema import choices, events, lanes, reports, trial
 Row = dict[str, Any]
 # What changes of a trial after it was asked.
 CHANGING = ("state", "reason", "attempt", "crashes", "lane", "ended", "epoch", "trained", "score", "best_epoch",
-            "slot_seconds", "checkpoint", "checkpoint_digest", "checkpoint_epoch", "results")  # fmt: skip
+            "slot_seconds", "checkpoints", "results", "files")  # fmt: skip
 _SET_TRIALS = update(trials).where(trials.c.id == bindparam("of")).values({name: bindparam(name) for name in CHANGING})
 
 

@@ -1,5 +1,6 @@
 """A lane between conductor and stack: reports at rungs, stops, parks, resumes, measures what confirm wants."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -168,7 +169,7 @@ def test_checkpoints_travel_together(make_lane, monkeypatch):
     assert sorted(saved) == [("a", 2), ("b", 2)]
     run(lane)
     saved = next(report for report in script.reports if report.checkpoint)
-    again = Script(Order(trial(saved.trial, epochs=6), 2, (6,), saved.checkpoint, saved.checkpoint_digest))
+    again = Script(Order(trial(saved.trial, epochs=6), 2, (6,), (saved.checkpoint,)))
     run(make_lane(again))
     straight = [epoch for report in script.reports if report.trial == saved.trial for epoch in report.curve]
     assert [epoch for report in again.reports for epoch in report.curve] == straight[2:]
@@ -232,19 +233,57 @@ def test_a_parked_trial_goes_on_from_its_checkpoint_to_the_same_numbers(make_lan
     lane = run(make_lane(stopped))
     parked = stopped.reports[-1]
     assert parked.parked and parked.left and parked.epoch == 3 + late and lane.held == {}
-    resumed = Script(Order(trial(epochs=6), 2, (6,), parked.checkpoint, parked.checkpoint_digest))
+    resumed = Script(Order(trial(epochs=6), 2, (6,), (parked.checkpoint,)))
     run(make_lane(resumed))
     curves = [[epoch["scores"] for report in script.reports for epoch in report.curve]
               for script in (straight, stopped, resumed)]  # fmt: skip
     assert curves[0] == curves[1] + curves[2]
 
 
-def test_a_damaged_checkpoint_means_from_the_start(make_lane, tmp_path):
-    (tmp_path / "bad.pt").write_bytes(b"not a checkpoint")
-    script = Script(Order(trial(epochs=2), 2, (2,), str(tmp_path / "bad.pt"), "0" * 64))
-    with pytest.warns(UserWarning, match="not what was written"):
+def test_a_damaged_checkpoint_means_from_the_one_before_or_from_the_start(make_lane, tmp_path, monkeypatch):
+    """With a word to the user; and what comes is bit for bit what would have come."""
+    monkeypatch.setattr(lanes, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(lanes, "SAVING_SHARE", 0)
+    straight = Script(Order(trial(epochs=6), 1, (6,)))
+    run(make_lane(straight))
+    scores = [epoch["scores"] for report in straight.reports for epoch in report.curve]
+    first, second = [report.checkpoint for report in straight.reports if report.checkpoint][1:3]
+    content = bytearray((tmp_path / second.path).read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / second.path).write_bytes(content)
+    for known, begins in (((second, first), first.epoch), ((second,), 0), ((replace(first, path="gone"),), 0)):
+        script = Script(Order(trial(epochs=6), 2, (6,), known))
         run(make_lane(script))
-    assert [epoch["epoch"] for epoch in script.reports[0].curve] == [1, 2]
+        assert [epoch["scores"] for report in script.reports for epoch in report.curve] == scores[begins:]
+        (note,) = [note for message in script.messages for note in message.notes]
+        assert known[0].path in note and ("starts again" if begins == 0 else f"from epoch {begins}") in note
+
+
+def test_the_only_lane_takes_a_trial_in_when_its_time_has_come(make_lane, monkeypatch):
+    """What is behind trains first; then all are where they would be without the interruption."""
+    monkeypatch.setattr(lanes, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(lanes, "SAVING_SHARE", 0)
+    before = Script(Order(trial("a", epochs=6), 1, (4, 6)), Order(trial("b", epochs=6), 1, (4, 6)))
+    run(make_lane(before))
+    saved = {(report.trial, report.epoch): report.checkpoint for report in before.reports if report.checkpoint}
+    orders = [
+        Order(trial("a", epochs=6), 2, (4, 6), (saved["a", 3],)),
+        Order(trial("b", epochs=6), 2, (4, 6), (saved["b", 1],), joined=1),
+        Order(trial("c", epochs=6), 1, (4, 6), joined=2),
+    ]
+    script = Script(*orders)
+    lane = make_lane(script)
+    lane.alone = True
+    lane.turn()
+    assert not lane.held and lane._free() == 8 - 9 + 1
+    seen = []
+    while lane.turn():
+        seen.append((lane.clock, sorted((name, lane.stack.epoch_of(name)) for name in lane.held)))
+    assert seen[0] == (3, [("b", 2), ("c", 1)]) and seen[1] == (4, [("a", 4), ("b", 3), ("c", 2)])
+    clocks = {(report.trial, report.epoch): message.clock for message in script.messages for report in message.reports
+              if report.epoch in (4, 6)}  # fmt: skip
+    assert clocks == {("a", 4): 4, ("a", 6): 6, ("b", 4): 5, ("b", 6): 7, ("c", 4): 6, ("c", 6): 8}
+    assert script.waits == [None] * len(script.waits)
 
 
 @pytest.mark.parametrize("on_all", [False, True])

@@ -1,0 +1,140 @@
+"""`losstune doctor`: whether a study's ledger, files and MLflow runs agree; what is safe to repair is repaired."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection
+
+from losstune.search.ledger import files, read, write
+from losstune.search.ledger.database import Ledger, set_meta
+from losstune.search.ledger.lock import RunLock
+from losstune.search.standing import ledger_path
+from losstune.spaces import InputError
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is not as it should be, and what was done about it; repaired None: nothing could be done."""
+
+    what: str
+    repaired: str | None = None
+
+
+def examine(folder: Path) -> list[Finding]:
+    """Examine the study in a folder, and repair what is safe to repair.
+
+    InputError when there is no ledger, it cannot be read, or the study is running.
+    """
+    path = ledger_path(folder)
+    Ledger.open(path).close()
+    lock = RunLock(folder / "ledger")
+    try:
+        broken = _integrity(path)
+        if broken:
+            return [Finding(f"the ledger is damaged: {broken}")]
+        ledger = Ledger.create_or_open(path)
+        try:
+            with ledger.transaction() as tx:
+                rows, reports = read.all_trials(tx), read.all_reports(tx)
+                found = [*_gaps(rows, reports), *_checkpoints(tx, folder, rows), *_members(tx, folder, rows)]
+                for finding in found:
+                    write.add_event(tx, "repair", f"{finding.what}: {finding.repaired or 'not repaired'}")
+        finally:
+            ledger.close()
+        return [*found, *_needless(folder, rows), *_mlflow(folder)]
+    finally:
+        lock.release()
+
+
+def _integrity(path: Path) -> str | None:
+    """What SQLite finds wrong with the file, if anything."""
+    try:
+        connection = sqlite3.connect(path)
+        try:
+            (said,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+        finally:
+            connection.close()
+    except sqlite3.DatabaseError as error:
+        return str(error)
+    return None if said == "ok" else said
+
+
+def _gaps(rows: list[Row], reports: list[Row]) -> Iterator[Finding]:
+    """Asks and epochs that are missing, and reports of trials that nobody asked for."""
+    by_id = {row["id"]: row for row in rows}
+    for loss in dict.fromkeys(row["loss"] for row in rows):
+        numbers = sorted(row["number"] for row in rows if row["phase"] == "search" and row["loss"] == loss)
+        if numbers != list(range(len(numbers))):
+            yield Finding(f"{loss}: its configurations are numbered {numbers}")
+    epochs: dict[str, list[int]] = {}
+    for report in reports:
+        epochs.setdefault(report["trial"], []).extend(epoch["epoch"] for epoch in report["curve"])
+    for trial, seen in epochs.items():
+        if trial not in by_id:
+            yield Finding(f"{trial}: it was reported, but never asked for")
+        elif seen != list(range(1, len(seen) + 1)):
+            again = [epoch for epoch, n in Counter(seen).items() if n > 1]
+            yield Finding(f"{trial}: its {len(seen)} epochs are not 1 to {max(seen)}, each once {again or ''}".strip())
+    for row in rows:
+        if row["phase"] == "confirm" and row["state"] in ("complete", "failed") and row["results"] is None:
+            yield Finding(f"{row['id']}: it has ended without results")
+
+
+def _checkpoints(tx: Connection, folder: Path, rows: list[Row]) -> Iterator[Finding]:
+    """Checkpoints that a trial cannot go on from: it forgets them, and goes on from the one before or from its start.
+
+    The rows are brought up to date.
+    """
+    for row in rows:
+        damaged = files.damaged_checkpoints(folder, row) if row["state"] in files.RESUMABLE else []
+        if damaged:
+            paths = {saved.path for saved in damaged}
+            row["checkpoints"] = [saved for saved in row["checkpoints"] if saved["path"] not in paths]
+            write.set_trial(tx, row["id"], checkpoints=row["checkpoints"])
+            where = f"epoch {row['checkpoints'][0]['epoch']}" if row["checkpoints"] else "its start"
+            yield Finding(f"{row['id']}: a checkpoint is damaged ({', '.join(sorted(paths))})",
+                          f"it goes on from {where}")  # fmt: skip
+
+
+def _members(tx: Connection, folder: Path, rows: list[Row]) -> Iterator[Finding]:
+    """Confirmed members whose predictions or weights are damaged: they are trained again, to the same bits."""
+    for row in rows:
+        if row["phase"] != "confirm" or row["state"] != "complete":
+            continue
+        damaged = files.damaged_files(folder, row)
+        if damaged:
+            names = ", ".join(str(path.relative_to(folder)) for path in damaged)
+            write.set_trial(tx, row["id"], state="running", results=None, files=None, ended=None, lane=None,
+                            attempt=row["attempt"] + 1)  # fmt: skip
+            set_meta(tx, "report_of", None)
+            yield Finding(f"{row['id']}: what was kept of it is damaged ({names})",
+                          "the next run trains it again, to the same numbers")  # fmt: skip
+
+
+def _needless(folder: Path, rows: list[Row]) -> Iterator[Finding]:
+    paths = files.needless(folder, rows)
+    if paths:
+        size = sum(path.stat().st_size for path in paths)
+        files.remove(folder, paths)
+        yield Finding(f"{len(paths)} files that nothing needs, {size / 1e6:.1f} MB", "removed")
+
+
+def _mlflow(folder: Path) -> Iterator[Finding]:
+    """What MLflow lacks or shows otherwise."""
+    from losstune.search.tracking import sync
+
+    try:
+        done = sync(folder)
+    except InputError as error:
+        yield Finding(str(error))
+        return
+    if done.created or done.updated:
+        yield Finding(f"MLflow lacked {done.created} runs and showed {done.updated} otherwise", "brought up to date")

@@ -1,0 +1,90 @@
+"""Which lane has which slot, and of what lanes died."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from losstune.search.ledger import write
+from losstune.trainables.messages import Message, Orders
+from losstune.trainables.stall import stall_path, stalled_at
+
+MOST_FALSE_STARTS = 3  # lanes in a row that may die before they ask for anything
+SEEN_SECONDS = 5.0  # between commits that a lane which has nothing to report lives
+
+
+@dataclass(frozen=True)
+class Death:
+    """A lane that has died: why, in words, and whether its machine went with it, for which no trial is to blame."""
+
+    lane: str
+    why: str
+    blameless: bool
+
+
+class Roster:
+    """The lanes of a run. folder: the study's. patience: minutes after which a lane that stands still is ended."""
+
+    def __init__(self, folder: Path, patience: float):
+        self.folder, self.patience = folder, patience
+        self.lanes: dict[str, str] = {}  # slot -> the id of the lane that has it now
+        self.answered: dict[str, tuple[int, Orders]] = {}  # lane -> its last message's number, and the answer
+        self.false_starts = 0
+        self._silent: set[str] = set()  # lanes that have not asked for anything yet
+        self._errors: dict[str, str] = {}  # lane -> what it died of, as far as it is known
+        self._with_machines: set[str] = set()  # lanes that died with their machines
+        self._seen: dict[str, float] = {}  # lane -> when the ledger was last told that it lives
+
+    def __len__(self) -> int:
+        return len(self.lanes)
+
+    def enter(self, tx: Connection, slot: str, lane: str, started: float, device: str) -> Death | None:
+        """A lane's process has started; the death of the one that had the slot before, if one had."""
+        gone = self.lanes.get(slot)
+        self.lanes[slot] = lane
+        self._silent.add(lane)
+        write.add_lane(tx, id=lane, slot=slot, started=started, device=device)
+        if gone is None:
+            return None
+        self.answered.pop(gone, None)
+        death = Death(gone, self._why(gone), gone in self._with_machines)
+        if gone in self._silent and not death.blameless:
+            self.false_starts += 1
+        write.add_event(tx, "lane", f"the lane of slot {slot} died ({death.why}) and was started again")
+        return death
+
+    def _why(self, lane: str) -> str:
+        """Where it stood still, else what it said itself, else what Ray says of its process."""
+        path = stall_path(self.folder, lane)
+        where = stalled_at(path)
+        path.unlink(missing_ok=True)
+        if where is not None:
+            return f"nothing moved for {self.patience:g} minutes, {where}"
+        return self._errors.pop(lane, "its process was gone")
+
+    def has_failed(self, lane: str, error: str) -> None:
+        """What a lane says that it is dying of."""
+        self._errors[lane] = error
+
+    def has_died(self, slot: str, why: str, with_machine: bool) -> None:
+        """What Ray says of the death of a slot's lane."""
+        lane = self.lanes.get(slot)
+        if lane is not None:
+            self._errors.setdefault(lane, why)
+            if with_machine:
+                self._with_machines.add(lane)
+
+    def hears(self, tx: Connection, message: Message) -> None:
+        """Record that a lane lives, and what else it says."""
+        lane, now = message.lane, time.monotonic()
+        self._silent.discard(lane)
+        self.false_starts = 0
+        if message.reports or now - self._seen.get(lane, -SEEN_SECONDS) >= SEEN_SECONDS:
+            self._seen[lane] = now
+            write.seen_lane(tx, lane, message.training_seconds)
+        for note in message.notes:
+            slot = next(slot for slot, id_ in self.lanes.items() if id_ == lane)
+            write.add_event(tx, "lane", f"the lane of slot {slot}: {note}")
