@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection
@@ -157,10 +158,12 @@ class Conductor:
         return [row["id"]]
 
     def _committed(self, row: Row, report: Report) -> str:
-        """The decision on a report; one that the ledger has already, from an earlier attempt, stands."""
+        """The decision on a report; what the ledger has already, from an earlier attempt, stands."""
         known = self.book.decisions.get((row["id"], report.epoch))
-        if known is not None or not report.curve:
+        new = [epoch for epoch in report.curve if epoch["epoch"] > row["epoch"]]  # the same bits, where not new
+        if known is not None or not new:
             return known or "go"
+        report = replace(report, curve=new)
         decision = self._decide(row, report)
         self.book.record(row, report, decision, self.search.score_at(report.curve[-1]))
         return decision

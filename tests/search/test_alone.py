@@ -1,5 +1,6 @@
 """A study with one slot, interrupted wherever it may be: real training and conductor, without Ray."""
 
+import math
 import random
 
 import pytest
@@ -49,16 +50,18 @@ class Interrupted:
         self.floor = {name: make_job(self.plan, folder).scorer.floor(self.plan.train.y, split)
                       for name, split in (("validation", self.plan.validation), ("test", self.plan.test))}  # fmt: skip
 
-    def piece(self, turns: int | None, death: str = "kill") -> bool:
+    def piece(self, turns: int = 10_000, death: str = "kill", saves=lambda: False) -> bool:
         """Some turns of a fresh conductor and lane, then their death: "kill", "stop" (gently), or "lane", after which
-        the conductor lives on and gets another lane. Whether the study has come to its end."""
+        the conductor lives on and gets another lane. saves: whether a turn ends with checkpoints. Whether the study has
+        come to its end."""
         ledger = Ledger.create_or_open(self.folder / "runs" / "ledger" / "ledger.db")
         try:
             conductor = Conductor(self.plan.study, ledger, self.floor, True, self.plan.test)
             lane, goes_on = self._lane(conductor), True
-            for turn in range(turns or 10_000):
+            for turn in range(turns):
                 if death == "lane" and turn == turns // 2:
                     lane = self._lane(conductor)
+                lanes.CHECKPOINT_SECONDS = 0.0 if saves() else math.inf
                 goes_on = goes_on and lane.turn()
             if death == "stop":
                 conductor.stop()
@@ -97,21 +100,20 @@ def one_thread():
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     study = Interrupted(tmp_path_factory.mktemp("alone") / "undisturbed")
-    assert study.piece(None)
+    assert study.piece()
     return study.found()
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(12))
 def test_however_it_is_interrupted_it_ends_as_an_undisturbed_one(undisturbed, tmp_path, monkeypatch, seed):
     """Asks, decisions, curves, choices and results, bit for bit; whenever it dies, whatever checkpoints there are."""
-    draw = random.Random(seed)
-    study, ended = Interrupted(tmp_path / "interrupted"), False
-    for _ in range(200):
-        monkeypatch.setattr(lanes, "SAVING_SHARE", 0)
-        monkeypatch.setattr(lanes, "CHECKPOINT_SECONDS", draw.choice([0.0, 0.02, 1000.0]))
-        ended = study.piece(draw.randrange(2, 40), draw.choice(["kill", "kill", "stop", "lane"]))
-        if ended:
-            break
-    assert ended
+    monkeypatch.setattr(lanes, "SAVING_SHARE", 0)
+    monkeypatch.setattr(lanes, "CHECKPOINT_SECONDS", lanes.CHECKPOINT_SECONDS)
+    draw, pieces = random.Random(seed), 1
+    study, often = Interrupted(tmp_path / "interrupted"), draw.choice([0.1, 0.3, 0.9])
+    while not study.piece(draw.randrange(2, 25), draw.choice(["kill", "kill", "stop", "lane"]),
+                          lambda: draw.random() < often):  # fmt: skip
+        pieces += 1
+        assert pieces < 200
     for now, then in zip(study.found(), undisturbed, strict=True):
         assert now == then
