@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from losstune.search.ledger import files, read, write
-from losstune.search.ledger.database import Ledger, set_meta
+from losstune.search.ledger.database import Ledger, get_meta, set_meta
 from losstune.search.ledger.lock import RunLock
 from losstune.search.standing import ledger_path
 from losstune.spaces import InputError
@@ -106,10 +106,13 @@ def _checkpoints(tx: Connection, folder: Path, rows: list[Row]) -> Iterator[Find
 
 def _members(tx: Connection, folder: Path, rows: list[Row]) -> Iterator[Finding]:
     """Confirmed members whose predictions or weights are damaged: they are trained again, to the same bits."""
-    for row in rows:
-        if row["phase"] != "confirm" or row["state"] != "complete":
-            continue
-        damaged = files.damaged_files(folder, row)
+    round_, reported = read.latest_round(tx), get_meta(tx, "report_of") is not None
+    members = [row for row in rows if row["phase"] == "confirm" and row["state"] == "complete"
+               and row["round"] == round_]  # fmt: skip
+    firsts = {row["loss"]: row["id"] for row in sorted(members, key=lambda row: -row["number"])}
+    for row in members:
+        # Of a study that is reported the weights of every loss's first seed are kept, see winner.py.
+        damaged = files.damaged_files(folder, row, reported and row["id"] not in firsts.values())
         if damaged:
             names = ", ".join(str(path.relative_to(folder)) for path in damaged)
             write.set_trial(tx, row["id"], state="running", results=None, files=None, ended=None, lane=None,

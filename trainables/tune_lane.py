@@ -79,11 +79,13 @@ class LaneTrainable(tune.Trainable):
     def _backend(self, job: Job, train: Split, device: str) -> tuple[Any, int]:
         """How this device computes the network: as was measured on one like it, by the lane that was first."""
         from losstune.trainables.backends import Choice
+        from losstune.trainables.remembered import remembered
 
         kind = job.kind_of(device)
         found = self._call("backend_of", kind)
         if found is None:
-            found = self._call("measured", kind, asdict(job.measure(train)))
+            found = remembered(job, device, lambda: asdict(job.measure(train)))
+            found = self._call("measured", kind, found)
         return Choice(**found["choice"]), found["width"]
 
     def _call(self, *message: Any) -> Any:

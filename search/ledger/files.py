@@ -19,10 +19,10 @@ KEPT = {"predictions": "npz", "weights": "pt"}  # what is kept of a confirmed me
 
 
 def needless(folder: Path, rows: Iterable[Row]) -> list[Path]:
-    """Checkpoints that no trial goes on from, and what writes that were cut short have left. For a study at rest."""
+    """Checkpoints that no trial goes on from, and what processes that were killed have left. For a study at rest."""
     needed = {folder / saved.path for row in rows if row["state"] in RESUMABLE for saved in checkpoints(row)}
     files = [path for path in folder.rglob("*") if path.is_file()]
-    return [path for path in files if _CUT_SHORT.fullmatch(path.name)
+    return [path for path in files if _CUT_SHORT.fullmatch(path.name) or path.match("ledger/stalled-*.txt")
             or (path.is_relative_to(folder / "checkpoints") and path not in needed)]  # fmt: skip
 
 
@@ -40,12 +40,16 @@ def damaged_checkpoints(folder: Path, row: Row) -> list[Saved]:
     return [saved for saved in checkpoints(row) if digest_of(folder / saved.path) != saved.digest]
 
 
-def damaged_files(folder: Path, row: Row) -> list[Path]:
-    """The files of a confirmed member that are missing or not what was written."""
-    paths = {kind: folder / kind / f"{row['id']}.{suffix}" for kind, suffix in KEPT.items()}
-    known = row["files"] or {}
-    return [path for kind, path in paths.items()
-            if not path.is_file() or (kind in known and digest_of(path) != known[kind])]  # fmt: skip
+def damaged_files(folder: Path, row: Row, weights_may_lack: bool) -> list[Path]:
+    """The files of a confirmed member that are not what was written, or missing; weights may be, once reported."""
+    found, known = [], row["files"] or {}
+    for kind, suffix in KEPT.items():
+        path = folder / kind / f"{row['id']}.{suffix}"
+        if not path.exists() and kind == "weights" and weights_may_lack:
+            continue
+        if not path.is_file() or (kind in known and digest_of(path) != known[kind]):
+            found.append(path)
+    return found
 
 
 def digest_of(path: Path) -> str | None:

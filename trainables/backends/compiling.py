@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+
+from losstune.trainables.remembered import cache_folder
 
 
 def keep_compiled_kernels() -> None:
     """Name a folder that outlasts a restart, unless TORCHINDUCTOR_CACHE_DIR names one; torch's own is temporary."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache / "losstune" / "kernels"))
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "kernels"))
