@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from losstune.search.ledger import files, read, write
+from losstune.search.ledger.copies import put_back, unsound
 from losstune.search.ledger.database import Ledger, get_meta, set_meta
 from losstune.search.ledger.lock import RunLock
 from losstune.search.standing import ledger_path
@@ -31,15 +31,16 @@ class Finding:
 def examine(folder: Path) -> list[Finding]:
     """Examine the study in a folder, and repair what is safe to repair.
 
-    InputError when there is no ledger, it cannot be read, or the study is running.
+    InputError when there is no ledger, it is of a newer losstune, or the study is running.
     """
     path = ledger_path(folder)
-    Ledger.open(path).close()
+    if not path.is_file():
+        raise InputError(f"{path}: no ledger there; allowed: the folder of a study that has been run")
     lock = RunLock(folder / "ledger")
     try:
-        broken = _integrity(path)
-        if broken:
-            return [Finding(f"the ledger is damaged: {broken}")]
+        mended = _mend_ledger(path)
+        if mended is not None and mended.repaired is None:
+            return [mended]
         ledger = Ledger.create_or_open(path)
         try:
             with ledger.transaction() as tx:
@@ -49,22 +50,19 @@ def examine(folder: Path) -> list[Finding]:
                     write.add_event(tx, "repair", f"{finding.what}: {finding.repaired or 'not repaired'}")
         finally:
             ledger.close()
-        return [*found, *_needless(folder, rows), *_mlflow(folder)]
+        return [*([mended] if mended else []), *found, *_needless(folder, rows), *_mlflow(folder)]
     finally:
         lock.release()
 
 
-def _integrity(path: Path) -> str | None:
-    """What SQLite finds wrong with the file, if anything."""
-    try:
-        connection = sqlite3.connect(path)
-        try:
-            (said,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
-        finally:
-            connection.close()
-    except sqlite3.DatabaseError as error:
-        return str(error)
-    return None if said == "ok" else said
+def _mend_ledger(path: Path) -> Finding | None:
+    """A ledger that a disk has damaged, and the copy that was put in its place."""
+    wrong = unsound(path)
+    if wrong is None:
+        return None
+    when = put_back(path)
+    said = f"the copy of {when} is in its place; what was recorded since is trained again" if when else None
+    return Finding(f"the ledger is damaged ({wrong})", said)
 
 
 def _gaps(rows: list[Row], reports: list[Row]) -> Iterator[Finding]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from losstune.search.ledger import files, read
+from losstune.search.ledger.copies import Copies
 from losstune.search.ledger.database import Ledger, get_meta, set_meta
 from losstune.search.ledger.lock import RunLock
 from losstune.search.plan import (
@@ -97,7 +98,7 @@ def _go_on(plan: Plan, ledger: Ledger, folder: Path, address: str | None, watch:
     from losstune.search.tracking import Projection
 
     greater = plan.metric.greater_is_better
-    started, interrupted = time.time(), False
+    started, interrupted = time.monotonic(), False
     with contextlib.ExitStack() as stack:
         projection = Projection(folder, plan.study.name)
         follow = cache(lambda: stack.enter_context(projection))
@@ -111,9 +112,10 @@ def _go_on(plan: Plan, ledger: Ledger, folder: Path, address: str | None, watch:
             interrupted = _train(plan, ledger, folder, address, watching, stack)
         follow().hurry()
         with ledger.transaction() as tx:
-            facts = get_meta(tx, "facts")
-            set_meta(tx, "facts", {**facts, "wall_seconds": facts.get("wall_seconds", 0.0) + time.time() - started})
+            facts, took = get_meta(tx, "facts"), time.monotonic() - started
+            set_meta(tx, "facts", {**facts, "wall_seconds": facts.get("wall_seconds", 0.0) + took})
         now = standing(plan.study, ledger, greater)
+        Copies(ledger.path).keep_now()
         if now.phase == "done":
             report(folder, ledger)
             projection.finish()
@@ -162,6 +164,7 @@ def _train(plan: Plan, ledger: Ledger, folder: Path, address: str | None, watch:
     stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
     _tidy(folder, ledger)
     lanes = stack.enter_context(Running(plan, ledger, folder, address))
+    copies = Copies(ledger.path)
     with _interruptible() as asked:
         while not lanes.wait(WATCH_SECONDS):
             if asked and not interrupted:
@@ -169,6 +172,7 @@ def _train(plan: Plan, ledger: Ledger, folder: Path, address: str | None, watch:
                 lanes.stop()
             if (began := time.monotonic()) >= next_look:
                 watch(standing(plan.study, ledger, plan.metric.greater_is_better))
+                copies.keep()
                 next_look = time.monotonic() + WATCH_SHARE * (time.monotonic() - began)
     lanes.let_go()
     watch(standing(plan.study, ledger, plan.metric.greater_is_better))

@@ -1,0 +1,89 @@
+"""A copy of the ledger beside it, for the day when a disk has damaged the ledger itself."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+COPY_SECONDS = 60.0  # between copies while a study runs
+COPY_SHARE = 50  # a copy that takes t seconds is followed by COPY_SHARE * t of rest
+
+
+class Copies:
+    """Keeps a ledger's copy up to date while a study runs. No error of it reaches the study."""
+
+    def __init__(self, ledger: Path):
+        self.ledger, self._due = ledger, time.monotonic() + COPY_SECONDS
+
+    def keep(self) -> None:
+        """Copy the ledger if the last copy is old enough."""
+        began = time.monotonic()
+        if began >= self._due:
+            self.keep_now()
+            self._due = time.monotonic() + max(COPY_SECONDS, COPY_SHARE * (time.monotonic() - began))
+
+    def keep_now(self) -> None:
+        with contextlib.suppress(OSError, sqlite3.Error):
+            copy(self.ledger, copy_of(self.ledger))
+
+
+def copy_of(ledger: Path) -> Path:
+    """Where a ledger's copy lies."""
+    return ledger.with_name("copy.db")
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a database that others may be writing: whole, sound and on the disk, or not at all. OSError, sqlite3.Error.
+    """
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        with _open(source) as one, _open(temporary) as other:
+            one.backup(other)
+        trouble = unsound(temporary)
+        if trouble:
+            raise sqlite3.DatabaseError(trouble)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def unsound(path: Path) -> str | None:
+    """What SQLite finds wrong with a database file, if anything."""
+    try:
+        with _open(path) as connection:
+            (said,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+    except sqlite3.Error as error:
+        return str(error)
+    return None if said == "ok" else said
+
+
+def put_back(ledger: Path) -> str | None:
+    """Put the copy in the place of a damaged ledger, which is kept under another name; the time of the copy, as text.
+
+    None where there is no sound copy.
+    """
+    kept = copy_of(ledger)
+    if not kept.is_file() or unsound(kept):
+        return None
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(kept.stat().st_mtime))
+    for suffix in ("", "-wal", "-shm"):
+        part = ledger.with_name(ledger.name + suffix)
+        if part.exists():
+            os.replace(part, part.with_name(f"damaged-{time.time_ns()}-{part.name}"))
+    copy(kept, ledger)
+    return when
+
+
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[sqlite3.Connection]:
+    connection = sqlite3.connect(path, timeout=60)
+    try:
+        yield connection
+    finally:
+        connection.close()
