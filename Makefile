@@ -1,12 +1,13 @@
 # make run    environment if there is none, then the default study
 # make test   environment and test extras if need be, then the tests
+# make faults the same, then forty and more faults, at random moments of real studies (some need root): under an hour
 
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 STUDY  ?= studies/digits.yaml
 
-.PHONY: run test benchmark clean
+.PHONY: run test faults benchmark clean
 
 run: $(VENV)/.installed
 	$(BIN)/losstune run $(STUDY)
@@ -14,6 +15,9 @@ run: $(VENV)/.installed
 test: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/python -m pytest
+
+faults: $(VENV)/.installed-test
+	PYTHONPATH=tests $(BIN)/python -m faults $(FAULTS)
 
 benchmark: $(VENV)/.installed
 	$(BIN)/python benchmarks/study.py

@@ -39,9 +39,9 @@ class Lane:
     """Trains nothing: makes curves up, and says at each epoch's end what is due."""
 
     def __init__(self, conductor: Any):
-        self.conductor, self.held, self.curves = conductor, {}, {}
-        self.sent, self.reports, self.orders, self.random = 0, 0, None, random.Random(0)
-        conductor.register("a", "lane", time.time(), "cpu")
+        self.conductor, self.held, self.id = conductor, {}, f"lane-{os.getpid()}"
+        self.sent, self.reports, self.random = 0, 0, random.Random(0)
+        conductor.register("a", self.id, time.time(), "cpu")
 
     def turn(self) -> None:
         """An epoch of all that it holds, the message about it, the answer."""
@@ -51,7 +51,7 @@ class Lane:
         self.sent, self.reports = self.sent + 1, self.reports + len(news)
         # A trial is taken in per epoch: those that began together would report together, in few messages.
         free = 3 if 3 * len(self.held) < PLACES else 0
-        orders = self.conductor.exchange(Message("lane", self.sent, news, free, float(self.sent), [], self.sent))
+        orders = self.conductor.exchange(Message(self.id, self.sent, news, free, float(self.sent), [], self.sent))
         for trial in orders.stop:
             self.held.pop(trial, None)
         for order in orders.start:

@@ -50,8 +50,12 @@ def run(
 
     _use_data_root(data_root)
     loaded = _load(study, set_, {"confirm.seeds": seeds, "search.trials": trials, "stop.hours": hours, "name": name})
-    with Progress(loaded) as progress:
-        outcome = run_study(loaded, out, address, progress)
+    try:
+        with Progress(loaded) as progress:
+            outcome = run_study(loaded, out, address, progress)
+    except KeyboardInterrupt:  # while it starts or reports, when nothing has to be parked
+        console.print(f"interrupted; the same command goes on: losstune run {study}")
+        raise typer.Exit(130) from None
     say_costs(outcome, console)
     if outcome.interrupted:
         console.print(f"interrupted; the same command goes on: losstune run {study}")
@@ -256,7 +260,7 @@ def _folder(study: str, out: Path) -> Path:
     """The output folder of a study given by path or name; the study file need not be there any more."""
     from losstune.search.study import load_study
 
-    if (out / study / "ledger").is_dir():
+    if os.path.isdir(out / study / "ledger"):  # which is also asked of what can be no folder's name
         return (out / study).resolve()
     return (out / load_study(study).name).resolve()
 

@@ -25,6 +25,7 @@ from losstune.trainables.trial import Trial
 
 MOST_CRASHES = 3  # lanes that a trial may take down before it is failed
 SUSPECT = 2  # from so many on a trial runs alone, so that the guilty one shows
+SETTLED_SECONDS = 120.0  # after so long a death is not its machine's fault any more
 STARTING_SECONDS = 60.0  # for so long lanes that have not come yet are reckoned with
 Row = dict[str, Any]
 
@@ -44,6 +45,7 @@ class Conductor:
         self.slots, self.began, self.training = slots, time.monotonic(), False
         self.lanes = Roster(self.book.folder, study.stop.stalled_minutes)
         self.stopping = False
+        self.unsettled: list[tuple[str, float, list[str]]] = []  # node, time and trials of deaths that may be its fault
         self.untold: dict[str, list[str]] = {}  # lane -> trials that were cut while it trains them
         self.broken: str | None = None  # why the study cannot go on, if so
         with self.book.transaction() as tx:
@@ -55,18 +57,42 @@ class Conductor:
             for row in self.book.running.values():  # whatever ran when the last run ended has no lane any more
                 self._offer_again(row)
 
-    def register(self, slot: str, lane: str, started: float, device: str) -> None:
-        """A lane's process has started. What the slot's last lane still held is offered again, as a new attempt."""
+    def register(self, slot: str, lane: str, started: float, device: str, node: str | None = None) -> None:
+        """A lane's process has started, on a node of Ray's. What the slot's last lane still held is offered again."""
         with self.book.transaction() as tx:
-            death = self.lanes.enter(tx, slot, lane, started, device)
-            if self.lanes.false_starts >= MOST_FALSE_STARTS:
-                self.broken = f"lanes die before they train anything: {death.why}"
-            for row in self.book.held_by(death.lane) if death else ():
-                self._release(tx, row, death)
+            death = self.lanes.enter(tx, slot, lane, started, device, node)
+            if death is not None:
+                self._bury(tx, death)
 
-    def lane_died(self, slot: str, why: str, with_machine: bool) -> None:
-        """What Ray says of the death of a slot's lane; with_machine: no trial is to blame."""
-        self.lanes.has_died(slot, why, with_machine)
+    def lane_died(self, slot: str, why: str, with_machine: bool, when: float) -> None:
+        """What Ray says of the death of a slot's lane; with_machine: no trial is to blame. when: seconds since 1970.
+
+        What it held is offered again at once: where a machine is lost there may be no room for another lane of the slot
+        as long as the others wait for these trials.
+        """
+        if self.lanes.is_of(slot, when):
+            with self.book.transaction() as tx:
+                self._bury(tx, self.lanes.leave(tx, slot, why, with_machine))
+
+    def _bury(self, tx: Connection, death: Death) -> None:
+        """Offer what a dead lane held again, as new attempts."""
+        if self.lanes.false_starts >= MOST_FALSE_STARTS:
+            self.broken = f"lanes die before they train anything: {death.why}"
+        held = self.book.held_by(death.lane)
+        for row in held:
+            self._release(tx, row, death)
+        if death.node and not death.blameless:
+            self.unsettled.append((death.node, time.monotonic(), [row["id"] for row in held]))
+
+    def node_lost(self, node: str) -> None:
+        """A machine turns out to be lost: the trials that its lanes held when they died are not to blame."""
+        now = time.monotonic()
+        guiltless = [trial for lost, died, trials in self.unsettled if lost == node and now - died < SETTLED_SECONDS
+                     for trial in trials]  # fmt: skip
+        self.unsettled = [one for one in self.unsettled if one[0] != node and now - one[1] < SETTLED_SECONDS]
+        with self.book.transaction():
+            for row in map(self.book.trials.__getitem__, guiltless):
+                self.book.alter(row, crashes=max(0, row["crashes"] - 1))
 
     def give_up(self, reason: str) -> None:
         """End the study: what a lane met would meet every other."""

@@ -29,4 +29,14 @@ class ConductorActor:
             raise
 
     def broken(self) -> str | None:
+        """Why the study cannot go on, if so. Asked every few seconds, it also looks whether a machine is lost of late.
+
+        Ray knows of a machine that is suddenly gone only some seconds after the lanes that were on it.
+        """
+        if self.conductor.unsettled and self.conductor.broken is None:
+            import ray
+
+            dead = {node["NodeID"] for node in ray.nodes() if not node["Alive"]}
+            for node in {one[0] for one in self.conductor.unsettled} & dead:
+                self.call("node_lost", node)
         return self.conductor.broken

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from losstune.search.ledger import files, read, write
-from losstune.search.ledger.copies import put_back, unsound
+from losstune.search.ledger.copies import mend, unsound
 from losstune.search.ledger.database import Ledger, get_meta, set_meta
 from losstune.search.ledger.lock import RunLock
 from losstune.search.standing import ledger_path
@@ -60,9 +60,7 @@ def _mend_ledger(path: Path) -> Finding | None:
     wrong = unsound(path)
     if wrong is None:
         return None
-    when = put_back(path)
-    said = f"the copy of {when} is in its place; what was recorded since is trained again" if when else None
-    return Finding(f"the ledger is damaged ({wrong})", said)
+    return Finding(f"the ledger is damaged ({wrong})", mend(path))
 
 
 def _gaps(rows: list[Row], reports: list[Row]) -> Iterator[Finding]:

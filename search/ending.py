@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from losstune.spaces import InputError
+
 if TYPE_CHECKING:
     from losstune.search.phases import Outcome
 
@@ -28,10 +30,17 @@ def say_verdict(folder: Path, console: Console, done_before: bool = False) -> No
     """The verdict of the report in a study's folder, and where the report is."""
     from losstune.analysis.wording import edge_sentence
 
-    verdict = json.loads((folder / "report" / "verdict.json").read_text(encoding="utf-8"))
+    path = folder / "report" / "verdict.json"
+    try:
+        verdict = json.loads(path.read_text(encoding="utf-8"))
+        lines = [edge_sentence(edge) for edge in verdict["edges"]]
+        headline = str(verdict["headline"])
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(f"{path}: damaged ({type(error).__name__}); allowed: what a report wrote, which "
+                         f"`losstune report {folder.name}` writes again") from None  # fmt: skip
     if done_before:
         console.print("done: nothing is left to do")
-    console.print(verdict["headline"])
-    for edge in verdict["edges"]:
-        console.print(edge_sentence(edge), style="yellow")
+    console.print(headline, markup=False)
+    for line in lines:
+        console.print(line, style="yellow")
     console.print(f"report: {folder / 'report' / 'report.html'}")

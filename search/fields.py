@@ -21,5 +21,5 @@ def number(value: Any) -> Any:
 
 
 Number = BeforeValidator(number)
-Whole = Annotated[PositiveInt, Number]
+Whole = Annotated[PositiveInt, Number, Field(le=1_000_000)]  # of what there is in lists: more is a slip
 Positive = Annotated[PositiveFloat, Number, Field(allow_inf_nan=False)]

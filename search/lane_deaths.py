@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import pickle
+import time
 from typing import Any
 
 import ray
@@ -23,12 +25,13 @@ class LaneDeaths(tune.Callback):
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         error = None
-        with contextlib.suppress(Exception):  # a file that Tune has written, or not
-            error = trial.get_pickled_error()
+        # Tune's own reader looks where its files are copied to, which has not happened yet.
+        with contextlib.suppress(Exception), open(trial.pickled_error_file, "rb") as file:
+            error = pickle.load(file)
         if isinstance(error, RayActorError):
             words, node = cause(error)
             with contextlib.suppress(ray.exceptions.RayError):
-                self.conductor.call.remote("lane_died", trial.trial_id, words, node)
+                self.conductor.call.remote("lane_died", trial.trial_id, words, node, time.time())
 
 
 def cause(error: RayActorError) -> tuple[str, bool]:

@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import logging
 import os
+import signal
 import tempfile
 import threading
 import time
@@ -45,8 +46,11 @@ class Running:
 
         rest = threading.Thread(target=_import_what_tune_needs, daemon=True)  # while Ray's own processes come up
         rest.start()
+        on_termination = signal.getsignal(signal.SIGTERM)
         ray.init(address=self.address, include_dashboard=False if self.address is None else None, log_to_driver=False,
                  logging_level=logging.ERROR, namespace=f"losstune-{os.getpid()}")  # fmt: skip
+        with contextlib.suppress(ValueError):  # not the main thread: then Ray has set no handler of its own
+            signal.signal(signal.SIGTERM, on_termination)  # Ray's would end the process in the midst of its report
         rest.join()
         for name in ("ray", "ray.tune"):
             # A lane that died is started again and recorded as an event: forty lines of traceback help nobody.

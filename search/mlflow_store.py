@@ -224,6 +224,13 @@ def _connect(uri: str, artifacts: Path | None) -> Any:
     # Two studies that begin at once must not both create the tables.
     with open(file.with_suffix(".lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        if not file.exists():
+            # Made whole under another name: MLflow cannot go on with tables of which a part is there.
+            new = file.with_name(f".{file.name}.new")
+            for left in file.parent.glob(f"{new.name}*"):  # with its journal
+                left.unlink()
+            MlflowClient(f"sqlite:///{new}").search_experiments(max_results=1)
+            os.replace(new, file)
         client = MlflowClient(uri)
         client.search_experiments(max_results=1)
     return client

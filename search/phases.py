@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from losstune.search.ledger import files, read
-from losstune.search.ledger.copies import Copies
-from losstune.search.ledger.database import Ledger, get_meta, set_meta
+from losstune.search.ledger.copies import Copies, mend, unsound
+from losstune.search.ledger.database import Ledger, get_meta, set_meta, understood
 from losstune.search.ledger.lock import RunLock
 from losstune.search.plan import (
     Plan,
@@ -79,15 +80,18 @@ def run_study(study: Study | str | Path, out: str | Path = "runs", address: str 
     folder = (Path(out) / study.name).resolve()
     if "?" in str(folder):
         raise InputError(f"--out {out}: the databases there cannot be named with a '?'; allowed: another folder")
-    _agree(plan, folder)
-    finished = _finished(plan, folder)
+    _mend(folder)
+    with understood(ledger_path(folder)):
+        _agree(plan, folder)
+        finished = _finished(plan, folder)
     if finished is not None:
         return Outcome(folder, finished, new=False, projection_behind=_catch_up(plan, folder))
     check_machine(study) if address is None else check_address(address)
     lock = RunLock(folder / "ledger")
     ledger = Ledger.create_or_open(ledger_path(folder))
     try:
-        record(plan, ledger)
+        with understood(ledger.path):
+            record(plan, ledger)
         return _go_on(plan, ledger, folder, address, watch)
     finally:
         ledger.close()
@@ -231,6 +235,23 @@ def _report_inputs(tx: Any) -> dict[str, Any]:
     """What a report is made from, to know whether it is up to date."""
     return {"study": get_meta(tx, "study"), "confirmed": len(read.all_trials(tx, "confirm")),
             "round": read.latest_round(tx), "version": version("losstune")}  # fmt: skip
+
+
+def _mend(folder: Path) -> None:
+    """Make a ledger that a disk has damaged readable, and say so. InputError where nothing helps."""
+    path = ledger_path(folder)
+    wrong = unsound(path) if path.is_file() else None
+    if wrong is None:
+        return
+    lock = RunLock(folder / "ledger")
+    try:
+        done = mend(path)
+    finally:
+        lock.release()
+    if done is None:
+        raise InputError(f"{path}: not a readable ledger ({wrong}), and there is no sound copy of it; allowed: a copy "
+                         "of your own in its place, or another --out")  # fmt: skip
+    print(f"the ledger was damaged ({wrong}): {done}", file=sys.stderr)
 
 
 def _agree(plan: Plan, folder: Path) -> None:

@@ -7,15 +7,15 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
-from optuna.pruners import BasePruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState, create_trial
 
 from losstune.search import coarse_to_fine
+from losstune.search.halving import Halving
 from losstune.search.methods import stage_of, wanted
 from losstune.search.points import Stage
 from losstune.search.ranges import LossSpace
-from losstune.search.study import HalvingPart, SearchPart
+from losstune.search.study import SearchPart
 from losstune.spaces import Choice, Real
 from losstune.trainables.seeds import derive
 
@@ -38,9 +38,8 @@ class Proposals:
         self.ids: list[int] = []  # Optuna's own, by number
         self.history: list[dict[str, Any]] = []  # parameters, state and score, by number
         self._stage: tuple[Stage | None] | None = None  # what is left to ask, until the history changes
-        self.study = optuna.create_study(
-            direction=direction, sampler=RandomSampler(seed=0), pruner=_pruner(search.halving)
-        )
+        self.halving = search.halving and Halving(search.halving.first, search.halving.factor, self.sign)
+        self.study = optuna.create_study(direction=direction, sampler=RandomSampler(seed=0))
 
     def stage(self) -> Stage | None:
         """What a planned method has left to ask for now; None for one that draws."""
@@ -70,12 +69,21 @@ class Proposals:
             raise RuntimeError(f"{self.space.loss}: asked number {trial.number}, the ledger expects {number}")
         return trial.params
 
-    def restore(self, parameters: dict[str, Any]) -> None:
-        """An ask that the ledger holds, in its place."""
-        self.study.add_trial(
-            create_trial(state=TrialState.RUNNING, params=parameters, distributions=self.distributions)
-        )
+    def restore(self, parameters: dict[str, Any], scores: dict[int, float], state: str, score: float | None,
+                worst: float) -> None:  # fmt: skip
+        """An ask that the ledger holds, in its place, with what was reported of it by epoch and how it ended."""
+        told, value = _told(state, score, worst)
+        if told == TrialState.PRUNED and scores:
+            value = scores[max(scores)]  # as Optuna itself takes it
+        self.study.add_trial(create_trial(state=told, value=value, params=parameters, distributions=self.distributions,
+                                          intermediate_values=scores))  # fmt: skip
         self._asked(self.study.get_trials(deepcopy=False)[-1]._trial_id, parameters)
+        self.history[-1].update(state=state, score=None if state == "running" else score)
+
+    def decided(self, number: int, epoch: int, score: float) -> None:
+        """A score that halving has seen already: the next ones are compared with it."""
+        if self.halving:
+            self.halving.stops(number, epoch, score)
 
     def _asked(self, trial_id: int, parameters: dict[str, Any]) -> None:
         self.ids.append(trial_id)
@@ -84,25 +92,28 @@ class Proposals:
 
     def report(self, number: int, epoch: int, score: float) -> bool:
         """A score at a rung; whether successive halving stops the trial there."""
-        trial = optuna.trial.Trial(self.study, self.ids[number])
-        trial.report(score, epoch)
-        return trial.should_prune()
+        optuna.trial.Trial(self.study, self.ids[number]).report(score, epoch)
+        return self.halving is not None and self.halving.stops(number, epoch, score)
 
     def tell(self, number: int, state: str, score: float | None, worst: float) -> None:
         """A trial's end. A failed one is told as complete with the worst score: TPE does not see failures."""
         self.history[number].update(state=state, score=score)
         self._stage = None
-        if state == "stopped":
-            self.study.tell(number, state=TrialState.PRUNED)
-        elif state == "cut":
-            self.study.tell(number, state=TrialState.FAIL)
-        else:
-            self.study.tell(number, worst if state == "failed" or score is None else score)
+        told, value = _told(state, score, worst)
+        self.study.tell(number, value) if value is not None else self.study.tell(number, state=told)
 
     def _sampler(self, number: int) -> BaseSampler:
         # 32 bits, which is what numpy's generator takes.
         seed = derive(self.name, "proposals", self.space.loss, number) % 2**32
         return TPESampler(seed=seed) if self.search.method == "tpe" else RandomSampler(seed=seed)
+
+
+def _told(state: str, score: float | None, worst: float) -> tuple[TrialState, float | None]:
+    """What Optuna is told of a trial in a state."""
+    unfinished = {"running": TrialState.RUNNING, "stopped": TrialState.PRUNED, "cut": TrialState.FAIL}
+    if state in unfinished:
+        return unfinished[state], None
+    return TrialState.COMPLETE, worst if state == "failed" or score is None else score
 
 
 def _distributions(space: LossSpace, method: str) -> dict[str, BaseDistribution]:
@@ -118,11 +129,3 @@ def _distribution(p: Real | Choice) -> BaseDistribution:
     if isinstance(p, Choice):
         return CategoricalDistribution(p.choices)
     return FloatDistribution(p.low, p.high, log=p.log)
-
-
-def _pruner(halving: HalvingPart | None) -> BasePruner:
-    if halving is None:
-        return NopPruner()
-    return SuccessiveHalvingPruner(
-        min_resource=halving.first, reduction_factor=halving.factor, min_early_stopping_rate=0, bootstrap_count=0
-    )

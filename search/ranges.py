@@ -83,7 +83,7 @@ def _entry(entry: Any, where: str) -> tuple[str, dict[str, Any]]:
         (name, changes), = entry.items()
         if isinstance(name, str) and (isinstance(changes, dict) or changes is None):
             return name, changes or {}
-    raise InputError(f"{where}: {entry!r} is not a loss; allowed: a name, or a name with its hyperparameters")
+    raise InputError(f"{where}: {entry!r:.200} is not a loss; allowed: a name, or a name with its hyperparameters")
 
 
 def _loss_space(name: str, changes: dict[str, Any], recipe: Any, where: str, study_space: str) -> LossSpace:

@@ -13,7 +13,7 @@ from losstune.analysis.results import Results
 from losstune.analysis.wording import listed
 from losstune.search.edges import find_edges
 from losstune.search.ledger import read
-from losstune.search.ledger.database import Ledger, get_meta
+from losstune.search.ledger.database import Ledger, get_meta, understood
 from losstune.search.methods import stage_of
 from losstune.search.ranges import LossSpace, resolve
 from losstune.search.standing import ledger_path, outside_training
@@ -24,18 +24,28 @@ Row = dict[str, Any]
 
 
 def load_results(folder: str | Path) -> Results:
-    """The results of a study from its output folder, for example "runs/digits". InputError when there is no ledger."""
+    """The results of a study from its output folder, for example "runs/digits".
+
+    InputError when there is no ledger, there is nothing in it yet, or it is damaged.
+    """
     ledger = Ledger.open(ledger_path(Path(folder)))
     try:
-        with ledger.reading() as tx:
-            about = get_meta(tx, "study")
-            losses = about["losses"]
-            trials = [row for row in read.all_trials(tx) if row["loss"] in losses]
-            round_, choices = read.latest_round(tx), read.all_choices(tx)
-            reports, events, facts = read.all_reports(tx), read.all_events(tx), get_meta(tx, "facts") or {}
-            lanes, written = read.all_lanes(tx), get_meta(tx, "fields")
+        with understood(ledger.path):
+            return _results(ledger, Path(folder))
     finally:
         ledger.close()
+
+
+def _results(ledger: Ledger, folder: Path) -> Results:
+    with ledger.reading() as tx:
+        about = get_meta(tx, "study")
+        if about is None:
+            raise InputError(f"{folder}: its ledger holds no study yet; allowed: a study that has been run")
+        losses = about["losses"]
+        trials = [row for row in read.all_trials(tx) if row["loss"] in losses]
+        round_, choices = read.latest_round(tx), read.all_choices(tx)
+        reports, events, facts = read.all_reports(tx), read.all_events(tx), get_meta(tx, "facts") or {}
+        lanes, written = read.all_lanes(tx), get_meta(tx, "fields")
     metric, passes = about["metric"], about.get("passes", {})
     search = [row for row in trials if row["phase"] == "search"]
     confirm = [row for row in trials if row["phase"] == "confirm" and row["round"] == round_

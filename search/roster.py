@@ -18,11 +18,15 @@ SEEN_SECONDS = 5.0  # between commits that a lane which has nothing to report li
 
 @dataclass(frozen=True)
 class Death:
-    """A lane that has died: why, in words, and whether its machine went with it, for which no trial is to blame."""
+    """A lane that has died: why, in words, and whether its machine went with it, for which no trial is to blame.
+
+    node: the machine's, in Ray's terms, of which it may become known later that it is lost; None: not known.
+    """
 
     lane: str
     why: str
     blameless: bool
+    node: str | None = None
 
 
 class Roster:
@@ -33,49 +37,52 @@ class Roster:
         self.lanes: dict[str, str] = {}  # slot -> the id of the lane that has it now
         self.answered: dict[str, tuple[int, Orders]] = {}  # lane -> its last message's number, and the answer
         self.false_starts = 0
+        self._node: dict[str, str | None] = {}  # lane -> the machine that it is on
+        self._started: dict[str, float] = {}  # lane -> when its process began
         self._silent: set[str] = set()  # lanes that have not asked for anything yet
         self._errors: dict[str, str] = {}  # lane -> what it died of, as far as it is known
-        self._with_machines: set[str] = set()  # lanes that died with their machines
         self._seen: dict[str, float] = {}  # lane -> when the ledger was last told that it lives
 
     def __len__(self) -> int:
         return len(self.lanes)
 
-    def enter(self, tx: Connection, slot: str, lane: str, started: float, device: str) -> Death | None:
-        """A lane's process has started; the death of the one that had the slot before, if one had."""
-        gone = self.lanes.get(slot)
-        self.lanes[slot] = lane
+    def enter(
+        self, tx: Connection, slot: str, lane: str, started: float, device: str, node: str | None = None
+    ) -> Death | None:
+        """A lane's process has started; the death of the one that had the slot before, if nobody has told of it yet."""
+        death = self.leave(tx, slot) if slot in self.lanes else None
+        self.lanes[slot], self._node[lane], self._started[lane] = lane, node, started
         self._silent.add(lane)
         write.add_lane(tx, id=lane, slot=slot, started=started, device=device)
-        if gone is None:
-            return None
-        self.answered.pop(gone, None)
-        death = Death(gone, self._why(gone), gone in self._with_machines)
-        if gone in self._silent and not death.blameless:
-            self.false_starts += 1
-        write.add_event(tx, "lane", f"the lane of slot {slot} died ({death.why}) and was started again")
         return death
 
-    def _why(self, lane: str) -> str:
+    def leave(self, tx: Connection, slot: str, why: str | None = None, with_machine: bool = False) -> Death:
+        """A slot's lane has died. why: what Ray says of it; with_machine: it says that the machine is lost."""
+        gone = self.lanes.pop(slot)
+        self.answered.pop(gone, None)
+        death = Death(gone, self._why(gone, why), with_machine, self._node.pop(gone, None))
+        if gone in self._silent and not with_machine:
+            self.false_starts += 1
+        write.add_event(tx, "lane", f"the lane of slot {slot} died ({death.why}) and is started again")
+        return death
+
+    def is_of(self, slot: str, died: float) -> bool:
+        """Whether the lane that a slot has now is the one that died then; not if its process began later."""
+        lane = self.lanes.get(slot)
+        return lane is not None and self._started[lane] <= died
+
+    def _why(self, lane: str, why: str | None) -> str:
         """Where it stood still, else what it said itself, else what Ray says of its process."""
         path = stall_path(self.folder, lane)
         where = stalled_at(path)
         path.unlink(missing_ok=True)
         if where is not None:
             return f"nothing moved for {self.patience:g} minutes, {where}"
-        return self._errors.pop(lane, "its process was gone")
+        return self._errors.pop(lane, why or "its process was gone")
 
     def has_failed(self, lane: str, error: str) -> None:
         """What a lane says that it is dying of."""
         self._errors[lane] = error
-
-    def has_died(self, slot: str, why: str, with_machine: bool) -> None:
-        """What Ray says of the death of a slot's lane."""
-        lane = self.lanes.get(slot)
-        if lane is not None:
-            self._errors.setdefault(lane, why)
-            if with_machine:
-                self._with_machines.add(lane)
 
     def hears(self, tx: Connection, message: Message) -> None:
         """Record that a lane lives, and what else it says."""

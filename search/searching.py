@@ -43,23 +43,23 @@ class Search:
         self._replay(tx)
 
     def _replay(self, tx: Connection) -> None:
-        rows = [row for row in read.all_trials(tx, "search") if row["loss"] in self.proposals]
-        for row in sorted(rows, key=lambda row: row["number"]):
-            self.proposals[row["loss"]].restore(row["parameters"])
+        rows = {row["id"]: row for row in read.all_trials(tx, "search") if row["loss"] in self.proposals}
+        # What decides a trial's end is no rung's score, see decide.
+        rungs, scores = set(self.study.rungs()), {trial: {} for trial in rows}
+        for trial, epoch, score in read.scores(tx):
+            row = rows.get(trial)
+            if row is not None and score is not None and epoch in rungs and epoch < row["epochs"]:
+                scores[trial][epoch] = score
+                self.proposals[row["loss"]].decided(row["number"], epoch, score)
+        for row in sorted(rows.values(), key=lambda row: row["number"]):
+            self.proposals[row["loss"]].restore(row["parameters"], scores[row["id"]], row["state"], row["score"],
+                                                self.floor)  # fmt: skip
             self.asked[row["loss"]] += 1
-        by_id = {row["id"]: row for row in rows}
-        rungs = set(self.study.rungs())
-        for report in read.all_reports(tx):
-            row = by_id.get(report["trial"])
-            if row is not None and report["epoch"] in rungs and report["score"] is not None:
-                self.proposals[row["loss"]].report(row["number"], report["epoch"], report["score"])
-        for row in rows:
-            if row["state"] != "running":
-                self.ended(row, row["state"])
         chosen = {row["loss"] for row in read.all_choices(tx)}
-        self.chosen = chosen >= set(self.study.spaces) and self._all_asked() and not self._newer_than_choice(tx, rows)
+        newer = self._newer_than_choice(tx, rows.values())
+        self.chosen = chosen >= set(self.study.spaces) and self._all_asked() and not newer
 
-    def _newer_than_choice(self, tx: Connection, rows: list[Row]) -> bool:
+    def _newer_than_choice(self, tx: Connection, rows: Iterable[Row]) -> bool:
         """Whether trials were added, or run, after the last choice: then it is made again."""
         counted = {row["loss"]: row["trials"] for row in get_meta(tx, "choice_of") or []}
         grew = any(counted.get(loss) != n for loss, n in self._counting().items())

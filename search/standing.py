@@ -9,7 +9,7 @@ from typing import Any
 
 from losstune.search.hours import considered, out_of_time
 from losstune.search.ledger import read
-from losstune.search.ledger.database import Ledger, get_meta
+from losstune.search.ledger.database import Ledger, get_meta, understood
 from losstune.search.methods import wanted_of
 from losstune.search.study import Study
 from losstune.spaces import space_of
@@ -76,7 +76,14 @@ class Standing:
 
 
 def standing(study: Study, ledger: Ledger, greater_is_better: bool) -> Standing:
-    """Read where the study stands."""
+    """Read where the study stands. InputError when the ledger is damaged."""
+    with understood(ledger.path):
+        found = _standing(study, ledger, greater_is_better)
+        found.live_slots(), found.outside_training(), found.training()  # what is reckoned of it later must be numbers
+        return found
+
+
+def _standing(study: Study, ledger: Ledger, greater_is_better: bool) -> Standing:
     with ledger.reading() as tx:
         rows = read.all_trials(tx)
         round_, choices = read.latest_round(tx), read.all_choices(tx)

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from losstune.search.edges import find_edges
 from losstune.search.ledger import read
-from losstune.search.ledger.database import Ledger, get_meta
+from losstune.search.ledger.database import Ledger, get_meta, understood
 from losstune.search.ledger.files import sizes
 from losstune.search.ledger.lock import holder
 from losstune.search.progress import summary, table_of
@@ -32,9 +32,11 @@ def show_status(folder: Path | None, out: Path, console: Console) -> None:
         return
     loaded, greater, ledger = _recorded(folder)
     now = standing(loaded, ledger, greater)
-    flags = _range_flags(loaded, ledger, greater)
+    with understood(ledger.path):
+        flags = _range_flags(loaded, ledger, greater)
+        table = table_of(loaded, now)
     ledger.close()
-    console.print(table_of(loaded, now), soft_wrap=True)
+    console.print(table, soft_wrap=True)
     for trial, reason in now.failures[-10:]:
         console.print(f"{trial} failed: {reason}", style="yellow")
     for flag in flags:
@@ -69,11 +71,12 @@ def _range_flags(study: Study, ledger: Ledger, greater_is_better: bool) -> list[
 def _recorded(folder: Path) -> tuple[Study, bool, Ledger]:
     """The study as its ledger holds it."""
     ledger = Ledger.open(ledger_path(folder))
-    with ledger.reading() as tx:
-        written: dict[str, Any] | None = get_meta(tx, "fields")
-        about = get_meta(tx, "study")
-    if written is None:
-        raise InputError(f"{folder}: its ledger holds no study yet")
-    study = make_study(written["fields"], str(folder), Path(written["folder"]))
-    study.settle(about["num_classes"])
-    return study, about["greater_is_better"], ledger
+    with understood(ledger.path):
+        with ledger.reading() as tx:
+            written: dict[str, Any] | None = get_meta(tx, "fields")
+            about = get_meta(tx, "study")
+        if written is None:
+            raise InputError(f"{folder}: its ledger holds no study yet; allowed: a study that has been run")
+        study = make_study(written["fields"], str(folder), Path(written["folder"]))
+        study.settle(about["num_classes"])
+        return study, about["greater_is_better"], ledger

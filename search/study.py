@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,21 +24,21 @@ class SplitPart(Part):
     """How validation is held out of training, stratified."""
 
     validation: Annotated[float, Number, Field(gt=0, lt=1)] = 0.15
-    seed: Annotated[int, Number, Field(ge=0)] = 0
+    seed: Annotated[int, Number, Field(ge=0, lt=2**32)] = 0
 
 
 class HalvingPart(Part):
     """Asynchronous successive halving: the first rung in epochs, and the share 1/factor that goes on."""
 
     first: Whole = 3
-    factor: Annotated[int, Number, Field(ge=2)] = 3
+    factor: Annotated[int, Number, Field(ge=2, le=1_000_000)] = 3
 
 
 class SearchPart(Part):
     """How each loss's configurations are found, and how many at most."""
 
     method: Literal["tpe", "random", "grid", "coarse_to_fine"] = "tpe"
-    trials: Whole = 16
+    trials: Annotated[Whole, Field(le=100_000)] = 16
     seeds: Whole = 3
     halving: HalvingPart | None = HalvingPart()
 
@@ -53,7 +54,7 @@ class StopPart(Part):
     """When to stop: the search after so many hours; a lane in which not even a step ends for so many minutes."""
 
     hours: Positive | None = None
-    stalled_minutes: Positive = 10
+    stalled_minutes: Annotated[float, Number, Field(ge=0.001, le=1_000_000, allow_inf_nan=False)] = 10
 
 
 class ResourcesPart(Part):
@@ -154,12 +155,13 @@ def load_study(path: str | Path, overrides: tuple[str, ...] = ()) -> Study:
 def find_study(name: str) -> Path:
     """The file of a study given by path or by shipped name."""
     path = Path(name)
-    if path.is_file():
-        return path
+    with contextlib.suppress(OSError):  # a name that is too long for any file
+        if path.is_file():
+            return path
     shipped = shipped_studies()
     if name in shipped:
         return shipped[name]
-    raise InputError(f"{name}: no such study file; allowed: a path, or one of {', '.join(shipped)}")
+    raise InputError(f"{name[:200]}: no such study file; allowed: a path, or one of {', '.join(shipped)}")
 
 
 def shipped_studies() -> dict[str, Path]:

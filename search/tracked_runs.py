@@ -11,7 +11,7 @@ from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
 from losstune.search.ledger import read
-from losstune.search.ledger.database import Ledger, get_meta
+from losstune.search.ledger.database import Ledger, get_meta, understood
 from losstune.search.mlflow_views import saved_views
 from losstune.search.standing import ledger_path
 from losstune.spaces import InputError
@@ -71,13 +71,18 @@ class Picture:
 
 
 def picture(folder: Path) -> Picture:
-    """What MLflow should show of the study in a folder. InputError when there is no ledger, or nothing in it."""
+    """What MLflow should show of the study in a folder. InputError when there is no sound ledger of a study."""
     ledger = Ledger.open(ledger_path(folder))
     try:
-        with ledger.reading() as tx:
-            recorded = _Recorded(folder, tx)
+        with understood(ledger.path):
+            with ledger.reading() as tx:
+                recorded = _Recorded(folder, tx)
+            return _picture(folder, recorded)
     finally:
         ledger.close()
+
+
+def _picture(folder: Path, recorded: _Recorded) -> Picture:
     runs = []
     for phase, round_, loss in recorded.groups():
         rows = recorded.rows(phase, round_, loss)
@@ -264,9 +269,10 @@ def _curves(reports: list[Row]) -> dict[str, dict[int, tuple[dict[str, float], i
 
 def _verdict(folder: Path) -> Row | None:
     try:
-        return json.loads((folder / "report" / "verdict.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        verdict = json.loads((folder / "report" / "verdict.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return None
+    return verdict if isinstance(verdict, dict) and "best_set" in verdict else None
 
 
 def _ended(rows: list[Row]) -> list[Row]:

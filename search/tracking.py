@@ -112,9 +112,11 @@ def sync(folder: Path) -> SyncResult:
         try:
             counts = store.project(wanted)
         except Unreachable as error:
-            _write_state(folder, str(error), len(wanted.runs), None)
+            with contextlib.suppress(OSError):  # it is a note, no more
+                _write_state(folder, str(error), len(wanted.runs), None)
             raise InputError(f"{error}; allowed: MLFLOW_TRACKING_URI of a store that answers") from None
-    _write_state(folder, None, 0, store.experiment)
+    with contextlib.suppress(OSError):
+        _write_state(folder, None, 0, store.experiment)
     where = f"{without_password(store.uri)}, experiment {wanted.study}"
     return SyncResult(counts.created, counts.updated, counts.unchanged, where)
 
@@ -158,7 +160,7 @@ def problem(folder: Path) -> str | None:
     if state.get("reachable", True):
         return None
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(state["since"]))
-    return f"MLflow cannot be written since {since}, {state['behind']} runs behind: {state['error']}"
+    return f"MLflow cannot be written since {since}, {state.get('behind')} runs behind: {state.get('error')}"
 
 
 def _state_path(folder: Path) -> Path:
@@ -166,9 +168,12 @@ def _state_path(folder: Path) -> Path:
 
 
 def _read_state(folder: Path) -> dict[str, Any]:
+    """What was noted last; nothing where that cannot be read: it says how things are going, no more."""
     try:
-        return json.loads(_state_path(folder).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        state = json.loads(_state_path(folder).read_text(encoding="utf-8"))
+        time.localtime(state["since"])
+        return {**state}
+    except (OSError, ValueError, TypeError, LookupError, OverflowError, RecursionError):
         return {}
 
 
@@ -199,7 +204,10 @@ def _store(folder: Path) -> Any:
 @contextlib.contextmanager
 def _alone(folder: Path, wait: bool) -> Iterator[bool]:
     """Hold the study's projection, so that no two processes create the same run; False when another holds it."""
-    with open(folder / "ledger" / "mlflow.lock", "w") as lock:
+    path = folder / "ledger" / "mlflow.lock"
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; allowed: a file, or nothing of that name")
+    with open(path, "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:

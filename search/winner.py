@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from losstune.analysis.results import Results
 from losstune.search.ledger import read
 from losstune.search.ledger.database import Ledger, get_meta
+from losstune.spaces import InputError
 from losstune.trainables.checkpoint import write_bytes
+
+Row = dict[str, Any]
 
 _USE = """\
 # The loss with the best mean of the study, at its confirmed configuration, and the weights of its first seed: not of
@@ -50,7 +54,7 @@ def write_winner(results: Results, folder: Path, ledger: Ledger) -> Path:
         rows = {row["id"]: row for row in read.all_trials(tx, "confirm")}
         sources, recipe = get_meta(tx, "identity")["sources"], get_meta(tx, "identity")["recipe"]
     row = rows[f"confirm{round_}-{loss}-{kept[loss]:04d}"]
-    weights = (folder / "weights" / f"{row['id']}.pt").read_bytes()
+    weights = _weights(folder, row)
     write_bytes(path.with_suffix(".pt"), weights)
     fields = {
         "study": results.study["name"], "loss": loss, "configuration": row["configuration"], "epochs": row["epochs"],
@@ -64,6 +68,16 @@ def write_winner(results: Results, folder: Path, ledger: Ledger) -> Path:
     write_bytes(path, (_use(fields, path) + yaml.safe_dump(fields, sort_keys=False, width=120)).encode())
     _drop_other_weights(folder, {f"confirm{round_}-{name}-{seed:04d}.pt" for name, seed in kept.items()})
     return path
+
+
+def _weights(folder: Path, row: Row) -> bytes:
+    """A member's weights as they were confirmed; InputError when they are missing or altered."""
+    path, digest = folder / "weights" / f"{row['id']}.pt", (row["files"] or {}).get("weights")
+    content = path.read_bytes() if path.is_file() else None
+    if content is None or (digest is not None and hashlib.sha256(content).hexdigest() != digest):
+        raise InputError(f"{path}: {'missing' if content is None else 'not what was written'}; allowed: after "
+                         f"`losstune doctor {folder.name}` the next run trains this member again")  # fmt: skip
+    return content
 
 
 def _first_members(results: Results) -> dict[str, int]:

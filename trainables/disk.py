@@ -20,6 +20,7 @@ def disk_trouble(error: BaseException) -> str | None:
     """What an error says of the disk, with the file where it names one; None where it is about something else."""
     original = getattr(error, "orig", error)  # SQLAlchemy's errors hold the database's own
     if isinstance(original, sqlite3.Error):
-        return _BY_SQLITE.get((original.sqlite_errorcode or 0) & 0xFF)  # the rest of the bits say which operation
+        # The rest of the bits say which operation; what Python's own module raises, of misuse, has no code.
+        return _BY_SQLITE.get(getattr(original, "sqlite_errorcode", 0) & 0xFF)
     words = _BY_ERRNO.get(original.errno) if isinstance(original, OSError) else None
     return f"{words} ({original.filename})" if words and original.filename else words

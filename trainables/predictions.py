@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from losstune.spaces import InputError
 from losstune.trainables.checkpoint import write_bytes
 
 
@@ -31,8 +33,29 @@ def write(path: Path, predictions: Predictions) -> str:
 
 
 def read(path: Path) -> Predictions:
-    """Read what write wrote; nothing in it is unpickled."""
-    with np.load(path, allow_pickle=False) as arrays:
-        values = {name: arrays[name] for name in arrays.files}
-    family = str(values.pop("probabilities"))
-    return Predictions(**values, probabilities=None if family == "none" else family)
+    """Read what write wrote; nothing in it is unpickled. InputError when it is missing, damaged or something else."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            # Whole, which holds it to its checksum; numpy alone stops where the array should end.
+            parts = {name.removesuffix(".npy"): archive.read(name) for name in archive.namelist()}
+        values = {name: np.lib.format.read_array(io.BytesIO(part), allow_pickle=False) for name, part in parts.items()}
+        family = str(values.pop("probabilities"))
+        found = Predictions(**values, probabilities=None if family == "none" else family)
+        _check(found)
+    except Exception as error:  # zipfile, zlib and numpy raise whatever Python does on odd bytes
+        reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise InputError(f"{path}: not a confirmed member's predictions ({reason[:200]}); "
+                         "allowed: predictions/NAME.npz of a study") from None  # fmt: skip
+    return found
+
+
+def _check(found: Predictions) -> None:
+    """ValueError for arrays that cannot be logits and targets."""
+    for part in ("validation", "test"):
+        logits, targets = getattr(found, f"{part}_logits"), getattr(found, f"{part}_targets")
+        if logits.ndim != 2 or logits.dtype != np.float32:
+            raise ValueError(f"{part}_logits are {logits.dtype} of shape {logits.shape}")
+        if targets.shape != logits.shape[:1] or targets.dtype.kind != "i":
+            raise ValueError(f"{part}_targets are {targets.dtype} of shape {targets.shape}")
+    if found.probabilities not in (None, "softmax", "sigmoid"):
+        raise ValueError(f"probabilities are {found.probabilities[:20]!r}")

@@ -68,8 +68,8 @@ def load_model(path: str | Path) -> Model:
     path = Path(path)
     try:
         fields = yaml.safe_load(path.read_text(encoding="utf-8"))
-        state = checkpoint.read(path.with_name(fields["weights"]), fields["weights_sha256"])
-    except (OSError, yaml.YAMLError, KeyError, TypeError, checkpoint.DamagedCheckpoint) as error:
-        raise InputError(f"{path}: not a winner with its weights ({error}); "
-                         "allowed: report/winner.yaml of a finished study") from None  # fmt: skip
-    return Model(fields, state)
+        return Model(fields, checkpoint.read(path.with_name(fields["weights"]), fields["weights_sha256"]))
+    except Exception as error:  # an altered file fails anywhere on the way to a model
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"{path}: not a winner with its weights ({type(error).__name__}: {reason}); "
+                         "allowed: report/winner.yaml of a finished study") from error  # fmt: skip

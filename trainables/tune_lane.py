@@ -69,7 +69,8 @@ class LaneTrainable(tune.Trainable):
         self.conductor = conductor
         self.lane_id = f"{self.trial_id}-{uuid.uuid4().hex[:8]}"
         device = torch.cuda.get_device_name() if job.device == "cuda" else "cpu"
-        self._call("register", self.trial_id, self.lane_id, psutil.Process().create_time(), device)
+        self._call("register", self.trial_id, self.lane_id, psutil.Process().create_time(), device,
+                   ray.get_runtime_context().get_node_id())  # fmt: skip
         with self._saying_why():
             train, validation = ray.get(data[0])
             backend, width = self._backend(job, train, device)

@@ -58,26 +58,36 @@ def unsound(path: Path) -> str | None:
     try:
         with _open(path) as connection:
             (said,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # a schema that is no text any more
         return str(error)
     return None if said == "ok" else said
 
 
-def put_back(ledger: Path) -> str | None:
-    """Put the copy in the place of a damaged ledger, which is kept under another name; the time of the copy, as text.
+def mend(ledger: Path) -> str | None:
+    """Make a damaged ledger readable: without its journal, if that does it, else by the copy; what was done, as text.
 
-    None where there is no sound copy.
+    A journal that has lost its end may hold older pages than the ledger itself. What is damaged is kept under another
+    name. None where nothing helps; then all is as it was.
     """
+    parts = [part for suffix in ("", "-wal", "-shm") if (part := ledger.with_name(ledger.name + suffix)).exists()]
+    aside = {part: part.with_name(f"damaged-{time.time_ns()}-{part.name}") for part in parts}
+    for part, name in aside.items():
+        os.replace(part, name)
     kept = copy_of(ledger)
-    if not kept.is_file() or unsound(kept):
-        return None
-    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(kept.stat().st_mtime))
-    for suffix in ("", "-wal", "-shm"):
-        part = ledger.with_name(ledger.name + suffix)
-        if part.exists():
-            os.replace(part, part.with_name(f"damaged-{time.time_ns()}-{part.name}"))
-    copy(kept, ledger)
-    return when
+    for source, said in ((aside.get(ledger), "its journal is set aside"), (kept, _time_of(kept))):
+        if source is not None and source.is_file() and unsound(source) is None:
+            copy(source, ledger)
+            return f"{said}; what was recorded since is trained again"
+    for part, name in aside.items():
+        os.replace(name, part)
+    return None
+
+
+def _time_of(path: Path) -> str:
+    if not path.is_file():
+        return ""
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(path.stat().st_mtime))
+    return f"the copy of {when} is in its place"
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -15,6 +16,9 @@ from sqlalchemy.exc import DatabaseError
 
 from losstune.search.ledger import schema
 from losstune.spaces import InputError, StudyStopped
+from losstune.trainables.disk import disk_trouble
+
+SMALLEST = 512  # bytes of a database
 
 
 class Superseded(StudyStopped):
@@ -32,6 +36,8 @@ class Ledger:
     def create_or_open(cls, path: Path) -> Ledger:
         """The ledger at a path, made if there is none, with this run as its one writer from now on."""
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path}: not a file; allowed: a ledger, or nothing of that name")
         if not path.is_file():
             # Made whole under another name: a run that dies in between leaves no ledger without tables.
             new = cls(path.with_name(f".{path.name}.{os.getpid()}"))
@@ -56,11 +62,15 @@ class Ledger:
         return ledger
 
     def _check_version(self) -> None:
+        if self.path.stat().st_size < SMALLEST:  # SQLite takes it for a new database, and would write into it
+            raise InputError(f"{self.path}: not a readable ledger (it is {self.path.stat().st_size} bytes)")
         try:
             with self.reading() as tx:
                 version = get_meta(tx, "schema")
-        except DatabaseError as error:
-            raise InputError(f"{self.path}: not a readable ledger ({error.orig})") from None
+        except (DatabaseError, ValueError) as error:  # InputError, of what is no JSON, among them
+            raise InputError(f"{self.path}: not a readable ledger ({_said_of(error)})") from None
+        if version is not None and (not isinstance(version, int) or version < 1):
+            raise InputError(f"{self.path}: not a readable ledger (schema {version!r})")
         if version is not None and version > schema.VERSION:
             raise InputError(f"{self.path}: written by a newer losstune (schema {version}); "
                              f"allowed: up to {schema.VERSION}")  # fmt: skip
@@ -102,8 +112,42 @@ def set_meta(tx: Connection, key: str, value: Any) -> None:
     tx.execute(statement.on_conflict_do_update(index_elements=["key"], set_={"value": value}))
 
 
+@contextmanager
+def understood(path: Path) -> Iterator[None]:
+    """Around what reads a ledger: what a bad disk has made of it is said in one line, whatever it is that goes wrong.
+
+    Within pages SQLite has no checksums, so that altered bytes come out as altered values.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except DatabaseError as error:
+        if "disk" in _said_of(error):
+            raise  # the ledger itself may be sound
+        raise InputError(f"{path}: not a readable ledger ({_said_of(error)})") from None
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
+        raise InputError(f"{path}: damaged, or not what losstune writes ({_said_of(error)}); allowed: a sound ledger, "
+                         "such as a copy of it") from error  # fmt: skip
+
+
+def _said_of(error: Exception) -> str:
+    """What an error says, in a line."""
+    if isinstance(error, DatabaseError):
+        return disk_trouble(error) or str(error.orig)
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
+def _loads(text: str) -> Any:
+    """A value of a JSON column; TypeError where SQLite has stored a number, which SQLAlchemy expects."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"the ledger is damaged: a value in it is no JSON ({error})") from None
+
+
 def _engine(path: Path) -> Engine:
-    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": 60})
+    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": 60}, json_deserializer=_loads)
 
     @event.listens_for(engine, "connect")
     def _configure(connection: sqlite3.Connection, _: Any) -> None:
@@ -111,7 +155,7 @@ def _engine(path: Path) -> Engine:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         # Few commits are in the journal alone: what a bad disk does to it costs no more than those.
-        connection.execute("PRAGMA wal_autocheckpoint=64")
+        connection.execute("PRAGMA wal_autocheckpoint=1")
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:

@@ -12,6 +12,8 @@ from typing import IO
 
 from losstune.spaces import InputError
 
+LONGEST = 1000  # characters of a lock; more was not written by a run
+
 
 class RunLock:
     """Held by the run that may write a study's ledger. Raises InputError that says who holds it."""
@@ -44,12 +46,12 @@ def holder(folder: Path) -> str | None:
     """Who runs the study whose ledger is in a folder, as text; None when nobody does."""
     try:
         with open(folder / "lock") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return _said_by(file)
+    except OSError:  # there is none, or what is there is no file: nobody holds it
         return None
-    except BlockingIOError:
-        with open(folder / "lock") as file:
-            return _said_by(file)
     return None
 
 
@@ -57,7 +59,7 @@ def _said_by(file: IO[str]) -> str:
     """What the holder wrote of itself."""
     file.seek(0)
     try:
-        said = json.loads(file.read())
-    except ValueError:
+        said = json.loads(file.read(LONGEST))
+        return f"process {said['pid']} on {said['host']}, since {said['since']},"
+    except (ValueError, TypeError, LookupError, RecursionError):
         return "another process"
-    return f"process {said['pid']} on {said['host']}, since {said['since']},"

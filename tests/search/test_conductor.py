@@ -554,7 +554,7 @@ def test_a_lost_machine_is_no_trials_fault(room):
     for _ in range(5):
         lane = Lane(conductor, width=9)
         lane.turn()
-        conductor.lane_died("a", "its node was lost", True)
+        conductor.lane_died("a", "its node was lost", True, 1.0)
     drive(Lane(conductor, width=9))
     assert {row["crashes"] for row in room.rows()} == {0} and not room.rows(state="failed")
     assert sum("its node was lost" in event["text"] for event in room.read(read.all_events)) == 5

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from losstune.search.ledger import read, write
+from losstune.search.ledger import read, schema, write
 from losstune.search.ledger.database import Ledger, Superseded, get_meta, set_meta
 from losstune.search.ledger.lock import RunLock
 from losstune.spaces import InputError
@@ -175,19 +175,30 @@ def test_readers_do_not_wait_for_a_writer(ledger, path):
 
 
 @pytest.mark.parametrize("open_", [Ledger.open, Ledger.create_or_open])
-def test_a_ledger_of_an_older_losstune_is_brought_up_to_date(ledger, path, open_):
-    """It did not count what was trained beside what was reported."""
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_ledger_of_an_older_losstune_is_brought_up_to_date(ledger, path, open_, version):
+    """Version 1 did not count what was trained beside what was reported; version 2 knew one checkpoint of a trial."""
     with ledger.transaction() as tx:
-        write.add_trial(tx, **trial(epoch=9))
-        set_meta(tx, "schema", 1)
+        for name in ("saved", "unsaved"):
+            write.add_trial(tx, **trial(id=name, epoch=9, trained=9))
+        set_meta(tx, "schema", version)
     ledger.close()
     with sqlite3.connect(path) as connection:
-        connection.execute("ALTER TABLE trials DROP COLUMN trained")
+        for column in ("joined", "checkpoints", "files", *(["trained"] if version == 1 else [])):
+            connection.execute(f"ALTER TABLE trials DROP COLUMN {column}")
+        for column in ("checkpoint VARCHAR", "checkpoint_digest VARCHAR", "checkpoint_epoch INT NOT NULL DEFAULT 0"):
+            connection.execute(f"ALTER TABLE trials ADD COLUMN {column}")
+        connection.execute("UPDATE trials SET checkpoint='/a/7.pt', checkpoint_digest='d', checkpoint_epoch=7 "
+                           "WHERE id='saved'")  # fmt: skip
     for _ in range(2):
         later = open_(path)
         with later.reading() as tx:
-            assert read.all_trials(tx)[0]["trained"] == 9 and get_meta(tx, "schema") == 2
+            rows = {row["id"]: row for row in read.all_trials(tx)}
+            assert get_meta(tx, "schema") == schema.VERSION
         later.close()
+        assert {row["trained"] for row in rows.values()} == {9} and {row["joined"] for row in rows.values()} == {0}
+        assert rows["saved"]["checkpoints"] == [{"path": "/a/7.pt", "digest": "d", "epoch": 7}]
+        assert rows["unsaved"]["checkpoints"] == [] and "checkpoint" not in rows["saved"]
 
 
 # --- what is no ledger ---

@@ -248,7 +248,7 @@ def test_an_unknown_key_at_any_level_names_the_known_ones(problem, text, field, 
         ("losses: []", "losses: "),
         ("losses: softmax", "losses: 'softmax'"),
         ("losses: {softmax: {}}", "losses: "),
-        ("losses: &a [*a]", "losses[0]: "),
+        ("losses: &a [*a]", "line 3: an alias of what it stands in; allowed: "),
         ("losses: null", "losses: "),
     ],
 )

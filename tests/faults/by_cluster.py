@@ -1,0 +1,141 @@
+"""Faults of a cluster's nodes: a raylet of its own for each, all on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import psutil
+from processes import GUARD
+
+from faults.journey import Journey
+from faults.moments import Moment
+
+RAY = [sys.executable, "-c", "from ray.scripts.scripts import main; main()", "start", "--block",
+       "--disable-usage-stats", "--object-store-memory=200000000", "--min-worker-port=0",
+       "--max-worker-port=0", "--dashboard-agent-listen-port=0"]  # fmt: skip
+
+
+AUTHENTICATED = {"RAY_AUTH_MODE": "token"}  # which Ray does by itself only where it starts the cluster
+# Waits until there are so many nodes. In a process of its own: what Ray knows of tokens it reads once.
+NODES = """
+import contextlib, sys, time
+from ray._raylet import GcsClient
+address, count = sys.argv[1], int(sys.argv[2])
+while True:
+    with contextlib.suppress(Exception):
+        if sum(node.state == 0 for node in GcsClient(address=address).get_all_node_info().values()) >= count:
+            break
+    time.sleep(0.3)
+"""
+
+
+class Cluster:
+    """A head without CPUs, where the driver is, and nodes of one CPU each."""
+
+    def __init__(self, environment: dict[str, str]):
+        self.environment = {**os.environ, **AUTHENTICATED, **environment}
+        self.folder = tempfile.mkdtemp(prefix="lt-", dir="/tmp")
+        self.port = _free_port()
+        self.nodes: list[subprocess.Popen] = []
+        self.head = self._start("--head", f"--port={self.port}", "--node-ip-address=127.0.0.1", "--num-cpus=0",
+                                "--include-dashboard=false", f"--temp-dir={self.folder}")  # fmt: skip
+        self.wait_for(1)
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def join(self) -> None:
+        """Another node, with an address of its own."""
+        self.nodes.append(self._start(f"--address={self.address}", "--num-cpus=1",
+                                      f"--node-ip-address=127.0.0.{2 + len(self.nodes)}"))  # fmt: skip
+
+    def wait_for(self, count: int) -> None:
+        """Until so many nodes are there."""
+        try:
+            subprocess.run([sys.executable, "-c", NODES, self.address, str(count)], env=self.environment, timeout=60,
+                           check=True, capture_output=True)  # fmt: skip
+        except subprocess.SubprocessError:
+            said = (Path(self.folder) / "start.log").read_text().splitlines()
+            raise RuntimeError(f"the cluster does not come up: {said[-3:]}") from None
+
+    def kill_raylet(self, node: subprocess.Popen) -> None:
+        for process in psutil.Process(node.pid).children(recursive=True):
+            if process.name() == "raylet":
+                process.kill()
+
+    def trains(self, node: subprocess.Popen) -> bool:
+        """Whether a lane is on a node."""
+        with contextlib.suppress(psutil.Error):
+            return any("LaneTrainable" in " ".join(process.cmdline())
+                       for process in psutil.Process(node.pid).children(recursive=True))  # fmt: skip
+        return False
+
+    def end(self) -> None:
+        for node in [*self.nodes, self.head]:
+            family = []
+            with contextlib.suppress(psutil.Error):
+                own = psutil.Process(node.pid)
+                family = [own, *own.children(recursive=True)]
+            for process in family:
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+            node.wait(GUARD)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _start(self, *arguments: str) -> subprocess.Popen:
+        with open(Path(self.folder) / "start.log", "a") as log:
+            return subprocess.Popen([*RAY, *arguments], env=self.environment, stdout=log, stderr=log,
+                                    stdin=subprocess.DEVNULL, start_new_session=True)  # fmt: skip
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _clustered(journey: Journey, nodes: int) -> Cluster:
+    cluster = Cluster(journey.environment)
+    journey.stack.callback(cluster.end)
+    for _ in range(nodes):
+        cluster.join()
+    cluster.wait_for(1 + nodes)
+    journey.options = ["--address", cluster.address]
+    journey.environment |= AUTHENTICATED
+    return cluster
+
+
+def raylet_killed(journey: Journey, moment: Moment) -> None:
+    """Of a node with a lane; where it was the only one, another node joins."""
+    cluster = _clustered(journey, 1 if journey.text.exact else 2)
+    running = journey.begin()
+    if journey.come(running, moment):
+        cluster.kill_raylet(next((node for node in cluster.nodes if cluster.trains(node)), cluster.nodes[0]))
+        if journey.text.exact:
+            cluster.join()
+    journey.ended(running, 0)
+    _blameless(journey)
+
+
+def node_leaves_and_joins(journey: Journey, moment: Moment) -> None:
+    """A node is told to end, another one comes; then the study goes on there."""
+    cluster = _clustered(journey, 1 if journey.text.exact else 2)
+    running = journey.begin()
+    if journey.come(running, moment):
+        next((node for node in cluster.nodes if cluster.trains(node)), cluster.nodes[0]).terminate()
+        cluster.join()
+    journey.ended(running, 0)
+    _blameless(journey)
+
+
+def _blameless(journey: Journey) -> None:
+    for row in journey.ran.trials():
+        journey.expect(row["crashes"] == 0, f"{row['id']} is blamed for {row['crashes']} deaths of lanes")

@@ -1,0 +1,124 @@
+"""Faults of an MLflow server that a study is projected to, and what it holds in the end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import time
+import urllib.request
+from collections import Counter
+from pathlib import Path
+
+import psutil
+from processes import GUARD
+
+from faults.journey import Journey
+from faults.moments import Moment
+from losstune.search.tracking import ui_command
+
+BEHIND = "catches up"
+
+
+class Server:
+    """MLflow's server over a store in a folder."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.start()
+
+    @property
+    def uri(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        command = ui_command(self.folder / "of", self.port)
+        with open(self.folder / "server.log", "a") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        end = time.monotonic() + GUARD
+        while time.monotonic() < end:
+            with contextlib.suppress(OSError):
+                opener.open(f"{self.uri}/health", timeout=5).read()
+                return
+            time.sleep(0.2)
+        raise RuntimeError("MLflow's server does not come up")
+
+    def stop(self) -> None:
+        for process in self._all():
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        self.process.wait(GUARD)
+
+    def stall(self) -> None:
+        for process in self._all():
+            process.suspend()
+
+    def go_on(self) -> None:
+        for process in self._all():
+            process.resume()
+
+    def _all(self) -> list[psutil.Process]:
+        try:
+            own = psutil.Process(self.process.pid)
+            return [*own.children(recursive=True), own]
+        except psutil.NoSuchProcess:
+            return []
+
+
+def _served(journey: Journey) -> Server:
+    journey.deaths = 0
+    folder = journey.ran.folder / "server"
+    folder.mkdir()
+    server = Server(folder)
+    journey.stack.callback(server.stop)
+    journey.environment["MLFLOW_TRACKING_URI"] = server.uri
+    return server
+
+
+def server_stopped(journey: Journey, moment: Moment) -> None:
+    """For good, as far as the run can tell; it is there again for the next."""
+    server = _served(journey)
+    running = journey.begin()
+    journey.come(running, moment)
+    server.stop()
+    journey.ended(running, 0)
+    server.start()
+
+
+def server_restarted(journey: Journey, moment: Moment) -> None:
+    server = _served(journey)
+    running = journey.begin()
+    journey.come(running, moment)
+    server.stop()
+    server.start()
+    journey.ended(running, 0)
+
+
+def server_stalled(journey: Journey, moment: Moment) -> None:
+    """It takes connections, and answers none until the run has ended."""
+    server = _served(journey)
+    running = journey.begin()
+    journey.come(running, moment)
+    server.stall()
+    journey.ended(running, 0)
+    server.go_on()
+
+
+def store_of(journey: Journey) -> str:
+    return journey.environment.get("MLFLOW_TRACKING_URI") or f"sqlite:///{journey.ran.folder / 'runs' / 'mlflow.db'}"
+
+
+def mlflow_runs(uri: str, study: str) -> Counter:
+    """How many runs there are of each of the study's trials, and of what else it has there, by name and state."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+    from mlflow import MlflowClient
+
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name(study)
+    runs = client.search_runs([experiment.experiment_id], max_results=1000) if experiment else []
+    return Counter((run.info.run_name, run.info.status) for run in runs)

@@ -1,0 +1,141 @@
+"""Faults of processes: what is killed, and what is told to end."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+
+import psutil
+from processes import GUARD, Running
+
+from faults.journey import Journey
+from faults.moments import Moment
+from losstune.search.ledger import read
+
+INTERRUPTED = "interrupted; the same command goes on"
+
+
+def driver_killed(journey: Journey, moment: Moment) -> None:
+    running = journey.begin()
+    journey.come(running, moment)
+    try:
+        running.kill()
+    except AssertionError as outlived:
+        journey.problems.append(str(outlived).splitlines()[0])
+
+
+def lane_killed(journey: Journey, moment: Moment) -> None:
+    running = journey.begin()
+    if journey.come(running, moment) and (lanes := running.lanes()):
+        journey.draw.choice(lanes).kill()
+    else:
+        journey.notes.append("no lane was left")
+    journey.ended(running, 0)
+
+
+def tree_killed(journey: Journey, moment: Moment) -> None:
+    running = journey.begin()
+    journey.come(running, moment)
+    kill_tree(running)
+
+
+def kill_tree(running: Running) -> None:
+    """kill -9 of everything, as when a machine loses its power, but for what the system has written already."""
+    while family := _alive(running):
+        for process in family:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(family, timeout=GUARD)
+    running.process.wait(GUARD)
+
+
+def _alive(running: Running) -> list[psutil.Process]:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        own = psutil.Process(running.process.pid)
+        if own.status() != psutil.STATUS_ZOMBIE:
+            return [own, *own.children(recursive=True)]
+    return [process for process in psutil.process_iter()
+            if _session(process) == running.process.pid and process.status() != psutil.STATUS_ZOMBIE]  # fmt: skip
+
+
+def _session(process: psutil.Process) -> int | None:
+    import os
+
+    try:
+        return os.getsid(process.pid)
+    except (ProcessLookupError, PermissionError):
+        return None
+
+
+def terminated(journey: Journey, moment: Moment) -> None:
+    _gently(journey, moment, lambda running: running.process.send_signal(signal.SIGTERM))
+
+
+def interrupted(journey: Journey, moment: Moment) -> None:
+    _gently(journey, moment, Running.interrupt)
+
+
+def interrupted_twice(journey: Journey, moment: Moment) -> None:
+    """By somebody who does not wait."""
+
+    def impatiently(running: Running) -> None:
+        running.interrupt()
+        with contextlib.suppress(Exception):
+            running.process.wait(0.3)
+        if running.process.poll() is None:
+            running.interrupt()
+
+    journey.deaths = 1
+    running = journey.begin()
+    if journey.come(running, moment):
+        impatiently(running)
+    journey.ended(running, 130, 0)
+
+
+def _gently(journey: Journey, moment: Moment, tell) -> None:
+    journey.deaths = 0
+    running = journey.begin()
+    if journey.come(running, moment):
+        tell(running)
+    journey.ended(running, 130, 0, says=INTERRUPTED)
+
+
+def conductor_killed(journey: Journey, moment: Moment) -> None:
+    running = journey.begin()
+    if journey.come(running, moment):
+        for process in _titled(running, "ConductorActor"):
+            process.kill()
+    journey.ended(running, 3, 0, says="the study stopped")
+
+
+def projection_killed(journey: Journey, moment: Moment) -> None:
+    journey.deaths = 0
+    running = journey.begin()
+    if journey.come(running, moment):
+        for process in _titled(running, "losstune.search.tracking"):
+            process.kill()
+    journey.ended(running, 0)
+
+
+def _titled(running: Running, words: str) -> list[psutil.Process]:
+    found = []
+    for process in psutil.Process(running.process.pid).children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if words in " ".join(process.cmdline()):
+                found.append(process)
+    return found
+
+
+def killed_after_a_checkpoint(journey: Journey, moment: Moment) -> None:
+    """Then no trial begins anew that had one."""
+    running = journey.begin()
+    running.until(lambda: any(row["checkpoints"] for row in journey.ran.trials("search")))
+    journey.come(running, moment)
+    kept = {row["id"]: row for row in journey.ran.trials("search", state="running") if row["checkpoints"]}
+    kill_tree(running)
+    journey.finish()
+    for trial, row in kept.items():
+        later = [report for report in journey.ran.read(read.all_reports)
+                 if report["trial"] == trial and report["attempt"] > row["attempt"]]  # fmt: skip
+        first = later[0]["curve"][0]["epoch"] if later else None
+        journey.expect(first is None or first > 1, f"{trial} began anew in spite of its checkpoint")

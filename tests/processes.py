@@ -1,0 +1,104 @@
+"""losstune as a process of its own, as a terminal starts it, and how it may end; for tests and the fault harness."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+GUARD = 240  # seconds after which something hangs; nothing is asserted about times
+LOSSTUNE = [sys.executable, "-c", "from losstune.search.cli import main; main()"]
+
+
+class Outcome:
+    """How a command ended: status, and what it wrote to out and err."""
+
+    def __init__(self, status: int, out: str, err: str):
+        self.status, self.out, self.err = status, out, err
+
+    def __repr__(self) -> str:
+        return f"status {self.status}\n--- out\n{self.out}\n--- err\n{self.err}"
+
+
+class Running:
+    """A losstune process with a session of its own, as a terminal gives it."""
+
+    def __init__(self, folder: Path, *arguments: object, **environment: str):
+        self.folder = folder
+        self.files = [open(folder / f".{name}", "w+") for name in ("out", "err")]
+        self.process = subprocess.Popen(
+            [*LOSSTUNE, *map(str, arguments)], cwd=folder, stdout=self.files[0], stderr=self.files[1],
+            env={**os.environ, **environment}, stdin=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+
+    def wait(self) -> Outcome:
+        """Wait for its end."""
+        status = self.process.wait(GUARD)
+        for file in self.files:
+            file.seek(0)
+        return Outcome(status, *(file.read() for file in self.files))
+
+    def until(self, condition):
+        """Wait until condition() is true, while the process lives; what it returned."""
+        end = time.monotonic() + GUARD
+        while not (found := condition()):
+            assert self.process.poll() is None, f"it ended before the moment came: {self.wait()}"
+            assert time.monotonic() < end, "the moment never came"
+            time.sleep(0.01)
+        return found
+
+    def kill(self) -> None:
+        """kill -9, then wait for its lanes and its conductor, which must end by themselves."""
+        family = self._children()
+        own = [child for child in family if _title(child).startswith("ray::") and "Agent" not in _title(child)]
+        self._kill_process()
+        _, alive = psutil.wait_procs(own, timeout=GUARD)
+        assert not alive, f"processes outlived the killed run: {alive}"
+        _end(family)  # Ray's agents would stay for another minute
+
+    def interrupt(self) -> None:
+        """Ctrl-C: SIGINT to the whole process group, as a terminal sends it."""
+        os.killpg(self.process.pid, signal.SIGINT)
+
+    def lanes(self) -> list[psutil.Process]:
+        """The processes of its lanes."""
+        return [child for child in self._children() if "Trainable" in _title(child)]
+
+    def end(self) -> None:
+        """Leave nothing behind, whatever the test came to."""
+        family = self._children()
+        self._kill_process()
+        _end(family)
+        for file in self.files:
+            file.close()
+
+    def _kill_process(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(GUARD)
+
+    def _children(self) -> list[psutil.Process]:
+        try:
+            return psutil.Process(self.process.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return []
+
+
+def _end(family: list[psutil.Process]) -> None:
+    for process in family:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(family, timeout=GUARD)
+
+
+def _title(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""

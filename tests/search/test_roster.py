@@ -1,0 +1,163 @@
+"""Which lane has which slot, and of what lanes died: the words that end up in trials' reasons and in the ledger."""
+
+import pytest
+from ray.exceptions import RayActorError
+
+from losstune.search import roster
+from losstune.search.lane_deaths import cause
+from losstune.search.ledger import read
+from losstune.search.ledger.database import Ledger
+from losstune.search.roster import Roster
+from losstune.trainables.messages import Message
+from losstune.trainables.stall import stall_path
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    ledger = Ledger.create_or_open(tmp_path / "ledger" / "ledger.db")
+    yield ledger
+    ledger.close()
+
+
+@pytest.fixture
+def lanes(tmp_path):
+    return Roster(tmp_path, 10.0)
+
+
+def enter(ledger, lanes, lane: str, slot: str = "a"):
+    with ledger.transaction() as tx:
+        return lanes.enter(tx, slot, lane, 0.0, "cpu")
+
+
+def hear(ledger, lanes, lane: str, **what):
+    with ledger.transaction() as tx:
+        lanes.hears(tx, Message(lane, 1, what.pop("reports", []), 3, 1.5, **what))
+
+
+def events(ledger) -> list[str]:
+    with ledger.reading() as tx:
+        return [event["text"] for event in read.all_events(tx)]
+
+
+def test_the_first_lane_of_a_slot_follows_nobody(ledger, lanes):
+    """Nothing has died."""
+    assert enter(ledger, lanes, "one") is None and enter(ledger, lanes, "two", "b") is None
+    assert len(lanes) == 2 and events(ledger) == []
+
+
+def test_a_second_lane_means_that_the_first_has_died(ledger, lanes):
+    """It is recorded, though nobody has said why."""
+    enter(ledger, lanes, "one")
+    death = enter(ledger, lanes, "two")
+    assert (death.lane, death.why, death.blameless) == ("one", "its process was gone", False)
+    assert lanes.lanes == {"a": "two"}
+    assert events(ledger) == ["the lane of slot a died (its process was gone) and was started again"]
+
+
+def test_what_a_lane_says_itself_counts_more_than_what_ray_says(ledger, lanes):
+    """Whichever comes first."""
+    for lane, first in (("one", "has_failed"), ("two", "has_died")):
+        enter(ledger, lanes, lane)
+        told = {"has_failed": lambda lane=lane: lanes.has_failed(lane, "ValueError: x"),
+                "has_died": lambda: lanes.has_died("a", "its process was killed or crashed", False)}  # fmt: skip
+        told.pop(first)()
+        next(iter(told.values()))()
+        assert enter(ledger, lanes, f"after {lane}").why == "ValueError: x"
+
+
+def test_where_a_lane_stood_still_counts_most(ledger, lanes, tmp_path):
+    """And the file is removed, so that no later death is explained by it."""
+    enter(ledger, lanes, "one")
+    path = stall_path(tmp_path, "one")
+    path.write_text('Timeout!\nThread 0x1 (most recent call first):\n  File "/a/net.py", line 7 in build\n')
+    lanes.has_died("a", "its process was killed or crashed", False)
+    assert enter(ledger, lanes, "two").why == "nothing moved for 10 minutes, in build of net.py, line 7"
+    assert not path.exists()
+
+
+def test_a_lost_machine_makes_a_death_blameless_and_no_false_start(ledger, lanes):
+    """However often it happens: spot machines come and go."""
+    enter(ledger, lanes, "0")
+    for number in range(1, 6):
+        lanes.has_died("a", "its node was lost", True)
+        death = enter(ledger, lanes, str(number))
+        assert death.blameless and death.why == "its node was lost"
+    assert lanes.false_starts == 0
+
+
+def test_lanes_that_never_speak_are_counted_until_one_does(ledger, lanes):
+    """A lane that dies in its imports dies again; one that asked for work has started well."""
+    for number in range(3):
+        enter(ledger, lanes, str(number))
+    assert lanes.false_starts == 2
+    hear(ledger, lanes, "2")
+    assert lanes.false_starts == 0
+    enter(ledger, lanes, "3")
+    assert lanes.false_starts == 0
+
+
+def test_a_death_in_a_slot_without_a_lane_is_nobodys(ledger, lanes):
+    """Ray may tell of one that never registered."""
+    lanes.has_died("a", "its node was lost", True)
+    assert enter(ledger, lanes, "one") is None and not enter(ledger, lanes, "two").blameless
+
+
+def test_answers_of_a_dead_lane_are_forgotten(ledger, lanes):
+    """Its successor's first message has the same number."""
+    enter(ledger, lanes, "one")
+    lanes.answered["one"] = (1, object())
+    enter(ledger, lanes, "two")
+    assert lanes.answered == {}
+
+
+def test_what_lanes_note_is_an_event(ledger, lanes):
+    """With the slot, which people know from Ray."""
+    enter(ledger, lanes, "one", "b")
+    hear(ledger, lanes, "one", notes=["memory ran out; 3 members at a time"])
+    assert events(ledger) == ["the lane of slot b: memory ran out; 3 members at a time"]
+
+
+def test_that_a_lane_lives_is_recorded_now_and_then(ledger, lanes, monkeypatch):
+    """A commit for each of its calls would be a commit a second for nothing."""
+    now = [0.0]
+    monkeypatch.setattr(roster.time, "monotonic", lambda: now[0])
+    recorded = []
+    monkeypatch.setattr(roster.write, "seen_lane", lambda tx, lane, seconds: recorded.append(now[0]))
+    enter(ledger, lanes, "one")
+    for now[0] in (0.0, 1.0, 4.0, 6.0, 7.0, 12.0):
+        hear(ledger, lanes, "one")
+    assert recorded == [0.0, 6.0, 12.0]
+
+
+class Said(RayActorError):
+    """Ray's error with a text; Ray itself makes it from the actor's records."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.text = text
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@pytest.mark.parametrize(
+    ("said", "words", "node"),
+    [
+        ("The actor died because its node has died. Node Id: abc", "its node was lost", True),
+        ("The actor's node was terminated expectedly", "its node was lost", True),
+        ("Worker unexpectedly exits. There are some potential root causes. (1) The process is killed by SIGKILL by OOM "
+         "killer due to high memory usage: out of memory.", "its process was killed or crashed", False),
+        ("Task was killed due to the node running low on memory.", "its process was ended for want of memory", False),
+        ("", "its process was killed or crashed", False),
+    ],
+)  # fmt: skip
+def test_what_ray_says_in_a_few_words(said, words, node):
+    """Of the guesses that Ray lists after every crash none is taken for the cause."""
+    assert cause(Said(said)) == (words, node)
+
+
+def test_a_preempted_lane(monkeypatch):
+    """A machine that is taken away is nobody's fault."""
+    error = RayActorError()
+    monkeypatch.setattr(type(error), "preempted", True, raising=False)
+    assert cause(error) == ("its node was lost", True)
