@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -54,11 +55,11 @@ def run(
         with Progress(loaded) as progress:
             outcome = run_study(loaded, out, address, progress)
     except KeyboardInterrupt:  # while it starts or reports, when nothing has to be parked
-        console.print(f"interrupted; the same command goes on: losstune run {study}")
+        console.print(f"interrupted; the same command goes on: losstune {shlex.join(sys.argv[1:])}")
         raise typer.Exit(130) from None
     say_costs(outcome, console)
     if outcome.interrupted:
-        console.print(f"interrupted; the same command goes on: losstune run {study}")
+        console.print(f"interrupted; the same command goes on: losstune {shlex.join(sys.argv[1:])}")
     else:
         say_verdict(outcome.folder, console, done_before=not outcome.new)
     raise typer.Exit(outcome.status)

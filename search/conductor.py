@@ -57,12 +57,26 @@ class Conductor:
             for row in self.book.running.values():  # whatever ran when the last run ended has no lane any more
                 self._offer_again(row)
 
-    def register(self, slot: str, lane: str, started: float, device: str, node: str | None = None) -> None:
-        """A lane's process has started, on a node of Ray's. What the slot's last lane still held is offered again."""
+    def register(self, slot: str, lane: str, started: float, device: str, node: str | None = None) -> bool:
+        """A lane's process has started, on a node of Ray's; whether it is wanted.
+
+        What the slot's last lane still held is offered again.
+        """
         with self.book.transaction() as tx:
             death = self.lanes.enter(tx, slot, lane, started, device, node)
             if death is not None:
                 self._bury(tx, death)
+            useless = self.lanes.false_starts.get(slot, 0) >= MOST_FALSE_STARTS
+            if useless or self.stopping or self._finished():
+                self.lanes.dismiss(tx, slot, useless)
+                if useless and not len(self.lanes) and not self._finished():
+                    self.broken = f"lanes die before they train anything: {self.lanes.last_death}"
+                return False
+        return True
+
+    def over(self) -> bool:
+        """Whether nothing is left that a lane could do or finish, however many Ray still has to place."""
+        return (self.stopping or self._finished()) and not any(map(self.book.held_by, self.lanes.lanes.values()))
 
     def lane_died(self, slot: str, why: str, with_machine: bool, when: float) -> None:
         """What Ray says of the death of a slot's lane; with_machine: no trial is to blame. when: seconds since 1970.
@@ -76,8 +90,6 @@ class Conductor:
 
     def _bury(self, tx: Connection, death: Death) -> None:
         """Offer what a dead lane held again, as new attempts."""
-        if self.lanes.false_starts >= MOST_FALSE_STARTS:
-            self.broken = f"lanes die before they train anything: {death.why}"
         held = self.book.held_by(death.lane)
         for row in held:
             self._release(tx, row, death)
@@ -186,7 +198,8 @@ class Conductor:
     def _committed(self, row: Row, report: Report) -> str:
         """The decision on a report; what the ledger has already, from an earlier attempt, stands."""
         known = self.book.decisions.get((row["id"], report.epoch))
-        new = [epoch for epoch in report.curve if epoch["epoch"] > row["epoch"]]  # the same bits, where not new
+        recorded = self.book.recorded.get(row["id"], 0)
+        new = [epoch for epoch in report.curve if epoch["epoch"] > recorded]  # the same bits, where not new
         if known is not None or not new:
             return known or "go"
         report = replace(report, curve=new)
@@ -309,7 +322,7 @@ class Conductor:
         trial = Trial(row["id"], row["loss"], configuration, *rates, self._seed_phase(row), tuple(row["seeds"]),
                       row["epochs"])  # fmt: skip
         report_at = self.study.rungs() if row["phase"] == "search" else [row["epochs"]]
-        return Order(trial, row["attempt"], tuple(report_at), checkpoints(row), row["joined"])
+        return Order(trial, row["attempt"], tuple(report_at), checkpoints(row), row["joined"], row["crashes"] > 0)
 
     @staticmethod
     def _seed_phase(row: Row) -> str:

@@ -16,10 +16,16 @@ class ConductorActor:
         from losstune.search.conductor import Conductor
         from losstune.search.ledger.database import Ledger
 
-        self.conductor = Conductor(study, Ledger(path, generation), *others)
+        self.failed: str | None = None  # why there is no conductor, if so
+        try:
+            self.conductor = Conductor(study, Ledger(path, generation), *others)
+        except Exception as error:  # to be told by broken: what an actor dies of in its constructor nobody can ask it
+            self.failed = disk_trouble(error) or f"{type(error).__name__}: {' '.join(str(error).split())}"
 
     def call(self, method: str, *arguments: Any) -> Any:
         """A method of the conductor. Once one has raised, memory and ledger may differ, and nothing goes on."""
+        if self.failed:
+            raise StudyStopped(self.failed)
         if self.conductor.broken:
             raise StudyStopped(self.conductor.broken)
         try:
@@ -33,6 +39,8 @@ class ConductorActor:
 
         Ray knows of a machine that is suddenly gone only some seconds after the lanes that were on it.
         """
+        if self.failed:
+            return self.failed
         if self.conductor.unsettled and self.conductor.broken is None:
             import ray
 
@@ -40,3 +48,6 @@ class ConductorActor:
             for node in {one[0] for one in self.conductor.unsettled} & dead:
                 self.call("node_lost", node)
         return self.conductor.broken
+
+    def over(self) -> bool:
+        return self.failed is None and self.conductor.over()

@@ -11,8 +11,8 @@ from typing import Any
 from sqlalchemy import Connection
 
 from losstune.search.ledger import files, read, write
-from losstune.search.ledger.copies import mend, unsound
-from losstune.search.ledger.database import Ledger, get_meta, set_meta
+from losstune.search.ledger.copies import mend, wrong_with
+from losstune.search.ledger.database import Ledger, get_meta, set_meta, understood
 from losstune.search.ledger.lock import RunLock
 from losstune.search.standing import ledger_path
 from losstune.spaces import InputError
@@ -34,7 +34,7 @@ def examine(folder: Path) -> list[Finding]:
     InputError when there is no ledger, it is of a newer losstune, or the study is running.
     """
     path = ledger_path(folder)
-    if not path.is_file():
+    if not path.is_file() and wrong_with(path) is None:
         raise InputError(f"{path}: no ledger there; allowed: the folder of a study that has been run")
     lock = RunLock(folder / "ledger")
     try:
@@ -43,7 +43,7 @@ def examine(folder: Path) -> list[Finding]:
             return [mended]
         ledger = Ledger.create_or_open(path)
         try:
-            with ledger.transaction() as tx:
+            with understood(path), ledger.transaction() as tx:
                 rows, reports = read.all_trials(tx), read.all_reports(tx)
                 found = [*_gaps(rows, reports), *_checkpoints(tx, folder, rows), *_members(tx, folder, rows)]
                 for finding in found:
@@ -57,7 +57,7 @@ def examine(folder: Path) -> list[Finding]:
 
 def _mend_ledger(path: Path) -> Finding | None:
     """A ledger that a disk has damaged, and the copy that was put in its place."""
-    wrong = unsound(path)
+    wrong = wrong_with(path)
     if wrong is None:
         return None
     return Finding(f"the ledger is damaged ({wrong})", mend(path))
@@ -103,8 +103,9 @@ def _checkpoints(tx: Connection, folder: Path, rows: list[Row]) -> Iterator[Find
 def _members(tx: Connection, folder: Path, rows: list[Row]) -> Iterator[Finding]:
     """Confirmed members whose predictions or weights are damaged: they are trained again, to the same bits."""
     round_, reported = read.latest_round(tx), get_meta(tx, "report_of") is not None
+    losses = (get_meta(tx, "study") or {}).get("losses", [])  # of others nothing is kept any more
     members = [row for row in rows if row["phase"] == "confirm" and row["state"] == "complete"
-               and row["round"] == round_]  # fmt: skip
+               and row["round"] == round_ and row["loss"] in losses]  # fmt: skip
     firsts = {row["loss"]: row["id"] for row in sorted(members, key=lambda row: -row["number"])}
     for row in members:
         # Of a study that is reported the weights of every loss's first seed are kept, see winner.py.

@@ -57,7 +57,7 @@ class Running:
             logging.getLogger(name).setLevel(logging.CRITICAL)
         try:
             self._job = make_job(self.plan, self.folder)
-            self.slots = _slots(self.plan, ray.cluster_resources())
+            self.slots = _slots(self.plan, ray.cluster_resources(), self.address is not None)
             self._conductor = self._start_conductor()
             self._thread = threading.Thread(target=self._fit, daemon=True)
             self._thread.start()
@@ -85,20 +85,25 @@ class Running:
         if done and self.error is not None:
             raise self.error
         if not done and time.monotonic() - self._checked > HEALTH_SECONDS:
-            self._check_health()
+            return self._check_health()
         return done
 
-    def _check_health(self) -> None:
-        """Raise StudyStopped when the conductor is gone or broken: lanes would be restarted for ever."""
+    def _check_health(self) -> bool:
+        """Whether all is done, though Ray may still wait to place lanes on machines that are gone.
+
+        Raises StudyStopped when the conductor is gone or broken: lanes would be restarted for ever.
+        """
         import ray
 
         try:
-            broken = ray.get(self._conductor.broken.remote(), timeout=600)
+            asked = [self._conductor.broken.remote(), self._conductor.over.remote()]
+            broken, over = ray.get(asked, timeout=600)
         except ray.exceptions.RayError as error:
             broken = f"the conductor's process is gone ({type(error).__name__})"
         if broken:
             raise StudyStopped(broken)
         self._checked = time.monotonic()
+        return over
 
     def stop(self) -> None:
         """Ask the lanes to park their trials after a checkpoint and to end."""
@@ -164,12 +169,14 @@ def _import_what_tune_needs() -> None:
             importlib.import_module(name)
 
 
-def _slots(plan: Plan, cluster: dict[str, float]) -> int:
-    """How many lanes: as many as fit the cluster as it is, within the study's own bound."""
+def _slots(plan: Plan, cluster: dict[str, float], scales: bool) -> int:
+    """How many lanes: as many as fit the cluster as it is, within the study's bound. scales: whether it may grow."""
     resources = plan.study.resources
     cpus, gpus = cluster.get("CPU", 0), cluster.get("GPU", 0)
     fits = min(cpus // resources.cpus, gpus // resources.gpus if resources.gpus else cpus)
-    if fits < 1 and resources.max_lanes is None:
+    if fits < 1 and resources.max_lanes and scales:
+        return resources.max_lanes  # they are what the cluster is to grow for
+    if fits < 1:
         raise InputError(f"{plan.study.where}: resources: a lane takes {resources.cpus:g} CPUs and "
                          f"{resources.gpus:g} GPUs; there are {cpus:g} and {gpus:g}")  # fmt: skip
     return int(min(fits, resources.max_lanes)) if resources.max_lanes else int(fits)

@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import signal
+import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from losstune.search.ledger import files, read
-from losstune.search.ledger.copies import Copies, mend, unsound
+from losstune.search.ledger.copies import Copies, mend, wrong_with
 from losstune.search.ledger.database import Ledger, get_meta, set_meta, understood
 from losstune.search.ledger.lock import RunLock
 from losstune.search.plan import (
@@ -185,9 +186,10 @@ def _train(plan: Plan, ledger: Ledger, folder: Path, address: str | None, watch:
 
 def _tidy(folder: Path, ledger: Ledger) -> None:
     """Remove what killed runs have left, and what nothing needs any more."""
-    with ledger.reading() as tx:
+    with understood(ledger.path), ledger.reading() as tx:
         rows = read.all_trials(tx)
-    files.remove(folder, files.needless(folder, rows))
+        unneeded = files.needless(folder, rows)
+    files.remove(folder, unneeded)
 
 
 @contextlib.contextmanager
@@ -240,7 +242,9 @@ def _report_inputs(tx: Any) -> dict[str, Any]:
 def _mend(folder: Path) -> None:
     """Make a ledger that a disk has damaged readable, and say so. InputError where nothing helps."""
     path = ledger_path(folder)
-    wrong = unsound(path) if path.is_file() else None
+    wrong = None
+    with contextlib.suppress(sqlite3.Error):  # what keeps it from looking will be met, and said, in a moment
+        wrong = wrong_with(path)
     if wrong is None:
         return
     lock = RunLock(folder / "ledger")

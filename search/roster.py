@@ -36,7 +36,8 @@ class Roster:
         self.folder, self.patience = folder, patience
         self.lanes: dict[str, str] = {}  # slot -> the id of the lane that has it now
         self.answered: dict[str, tuple[int, Orders]] = {}  # lane -> its last message's number, and the answer
-        self.false_starts = 0
+        self.false_starts: dict[str, int] = {}  # by slot, lanes in a row that died before they asked for anything
+        self.last_death = ""
         self._node: dict[str, str | None] = {}  # lane -> the machine that it is on
         self._started: dict[str, float] = {}  # lane -> when its process began
         self._silent: set[str] = set()  # lanes that have not asked for anything yet
@@ -61,10 +62,18 @@ class Roster:
         gone = self.lanes.pop(slot)
         self.answered.pop(gone, None)
         death = Death(gone, self._why(gone, why), with_machine, self._node.pop(gone, None))
+        self.last_death = death.why
         if gone in self._silent and not with_machine:
-            self.false_starts += 1
+            self.false_starts[slot] = self.false_starts.get(slot, 0) + 1
         write.add_event(tx, "lane", f"the lane of slot {slot} died ({death.why}) and is started again")
         return death
+
+    def dismiss(self, tx: Connection, slot: str, useless: bool) -> None:
+        """A lane is not wanted; useless: its slot's lanes die before they train anything."""
+        lane = self.lanes.pop(slot)
+        self._silent.discard(lane)
+        if useless:
+            write.add_event(tx, "lane", f"slot {slot} is given up: its lanes die at their start ({self.last_death})")
 
     def is_of(self, slot: str, died: float) -> bool:
         """Whether the lane that a slot has now is the one that died then; not if its process began later."""
@@ -88,7 +97,7 @@ class Roster:
         """Record that a lane lives, and what else it says."""
         lane, now = message.lane, time.monotonic()
         self._silent.discard(lane)
-        self.false_starts = 0
+        self.false_starts = {slot: n for slot, n in self.false_starts.items() if self.lanes.get(slot) != lane}
         if message.reports or now - self._seen.get(lane, -SEEN_SECONDS) >= SEEN_SECONDS:
             self._seen[lane] = now
             write.seen_lane(tx, lane, message.training_seconds)

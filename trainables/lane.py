@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -188,6 +189,7 @@ class Lane:
 
     def _train(self) -> None:
         """One epoch, and the reports that follow from it."""
+        self.guard.moved()
         before = time.perf_counter()
         results = self.stack.train_epoch()
         self.clock += 1
@@ -244,6 +246,7 @@ class Lane:
 
     def _start(self, order: Order, test: Any) -> None:
         """Take a trial in, now or when its time has come, from its start or its latest checkpoint that can be read."""
+        self.guard.moved()
         if order.trial.phase != "search" and self.phase == "search":
             self._enter_confirm(test)
         coming = _Coming(order, self._state_of(order))
@@ -251,6 +254,7 @@ class Lane:
             self.later.append(coming)
         else:
             self._join(coming)
+        self.guard.rest()
 
     def _state_of(self, order: Order) -> dict | None:
         for number, saved in enumerate(order.checkpoints, 1):
@@ -271,7 +275,8 @@ class Lane:
             self._join(coming)
 
     def _join(self, coming: _Coming) -> None:
-        self.held[coming.order.trial.id] = _Held(coming.order, self.training_seconds)
+        saved = -math.inf if coming.order.suspect else self.training_seconds
+        self.held[coming.order.trial.id] = _Held(coming.order, saved)
         self.stack.join(coming.order.trial, coming.state)
 
     def _enter_confirm(self, test: Split) -> None:

@@ -49,6 +49,7 @@ class Probe:
         self.network, self.recipe, self.training, self.device = network, recipe, training, device
         self.compiled = compiled
         self.differences: dict[str, str | None] = {}
+        self.chosen = ""  # the name of the best candidate so far
         self.slow: set[str] = set()  # kinds of which no wider candidate is tried
         self.example = network.build()[0]
 
@@ -61,7 +62,7 @@ class Probe:
         if self.compiled:
             kinds = [kind for kind in kinds if BACKENDS[kind].compile is not Backend.compile]
         if fixed is None and self.device == "cpu":
-            kinds = [kind for kind in kinds if BACKENDS[kind].exact]  # there the others are not much faster
+            kinds = [kind for kind in kinds if BACKENDS[kind].is_exact(self.example)]  # others are not much faster
         if fixed is None and "batched" in kinds:
             kinds = ["batched"]  # several times faster at any width; how many at once, and by whom, is the question
         for choice in self._candidates([fixed] if fixed else kinds):
@@ -86,7 +87,7 @@ class Probe:
 
     def _try(self, choice: Choice, found: Measured, left: float) -> None:
         name = f"{choice.kind} x {choice.together}" + (f", {choice.products}" if choice.kind == "batched" else "")
-        best = min(found.milliseconds.values(), default=0.0)
+        best = found.milliseconds.get(self.chosen, 0.0)
         if choice.kind in self.slow:
             found.why[name] = "fewer at once gained nothing"
             return
@@ -107,7 +108,7 @@ class Probe:
         first = not found.milliseconds
         found.milliseconds[name] = seconds * 1e3
         if first or seconds * 1e3 < best * WORTH:
-            found.choice = choice
+            found.choice, self.chosen = choice, name
         elif self.device == "cpu" and choice.kind != "batched":
             self.slow.add(choice.kind)  # more members at once fill the caches; on a GPU they may be what fills it
 

@@ -18,6 +18,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from losstune.trainables.backends import Choice
+from losstune.trainables.cache import cache_folder
 from losstune.trainables.checkpoint import write_bytes
 from losstune.trainables.job import Job
 
@@ -37,23 +41,18 @@ def remembered(job: Job, device: str, measure: Callable[[], dict[str, Any]]) -> 
     with lock:
         with contextlib.suppress(OSError):  # without locks each measures
             fcntl.flock(lock, fcntl.LOCK_EX)
-        with contextlib.suppress(OSError, ValueError):
-            return json.loads(path.read_text(encoding="utf-8"))
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+            known = json.loads(path.read_text(encoding="utf-8"))
+            Choice(**known["choice"])
+            return known | {"width": int(known["width"])}
         found = measure()
         with contextlib.suppress(OSError):
             write_bytes(path, json.dumps(found).encode())
         return found
 
 
-def cache_folder() -> Path:
-    """Where losstune keeps what it can make again: XDG_CACHE_HOME/losstune, else ~/.cache/losstune."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "losstune"
-
-
 def _digest(job: Job, device: str) -> str:
     """Of all that a measurement depends on."""
-    import torch
-
     recipe = job.recipe
     about = {
         "kind": job.kind_of(device), "machine": _processor(), "network": asdict(job.network),

@@ -69,8 +69,11 @@ class LaneTrainable(tune.Trainable):
         self.conductor = conductor
         self.lane_id = f"{self.trial_id}-{uuid.uuid4().hex[:8]}"
         device = torch.cuda.get_device_name() if job.device == "cuda" else "cpu"
-        self._call("register", self.trial_id, self.lane_id, psutil.Process().create_time(), device,
-                   ray.get_runtime_context().get_node_id())  # fmt: skip
+        self.lane: Any = None
+        wanted = self._call("register", self.trial_id, self.lane_id, psutil.Process().create_time(), device,
+                            ray.get_runtime_context().get_node_id())  # fmt: skip
+        if not wanted:
+            return
         with self._saying_why():
             train, validation = ray.get(data[0])
             backend, width = self._backend(job, train, device)
@@ -109,6 +112,8 @@ class LaneTrainable(tune.Trainable):
 
     def step(self) -> dict:
         """Some seconds of the lane's life, as Tune wants to hear of its trials now and then."""
+        if self.lane is None:
+            return {"done": True}
         end, goes_on = time.monotonic() + STEP_SECONDS, True
         with self._saying_why():
             while goes_on and time.monotonic() < end:

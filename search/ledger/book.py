@@ -31,6 +31,7 @@ class Book:
         self.trials: dict[str, Row] = {}
         self.running: dict[str, Row] = {}
         self.decisions: dict[tuple[str, int], str] = {}  # by trial and epoch
+        self.recorded: dict[str, int] = {}  # by trial, the last epoch of its reports
         self._last_asked = 0.0
         self._counted: dict[str, tuple[int, int]] = {}  # attempt, and the epoch up to which its cost is counted
         self._added: list[Row] = []  # to be written, as are the next two
@@ -42,6 +43,8 @@ class Book:
         self.learn(tx, None, losses)
         self.running = {trial: row for trial, row in self.trials.items() if row["state"] == "running"}
         self.decisions = read.decisions(tx)
+        for trial, epoch in self.decisions:
+            self.recorded[trial] = max(epoch, self.recorded.get(trial, 0))
 
     def learn(self, tx: Connection, phase: str | None, losses: Collection[str]) -> None:
         """Read the trials of a phase that are not here yet."""
@@ -92,6 +95,7 @@ class Book:
         """A report with the decision on it."""
         self.alter(row, epoch=max(row["epoch"], report.epoch))
         self.decisions[row["id"], report.epoch] = decision
+        self.recorded[row["id"]] = report.epoch
         self._reports.append({"trial": row["id"], "epoch": report.epoch, "attempt": report.attempt, "score": score,
                               "decision": decision, "curve": report.curve, "time": time.time()})  # fmt: skip
 

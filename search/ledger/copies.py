@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 COPY_SECONDS = 60.0  # between copies while a study runs
 COPY_SHARE = 50  # a copy that takes t seconds is followed by COPY_SHARE * t of rest
 
@@ -41,6 +42,8 @@ def copy(source: Path, target: Path) -> None:
     """
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     try:
+        if not source.is_file():
+            raise FileNotFoundError(source)  # SQLite would make an empty one
         with _open(source) as one, _open(temporary) as other:
             one.backup(other)
         trouble = unsound(temporary)
@@ -54,13 +57,30 @@ def copy(source: Path, target: Path) -> None:
 
 
 def unsound(path: Path) -> str | None:
-    """What SQLite finds wrong with a database file, if anything."""
+    """What SQLite finds wrong with a database file, if anything; sqlite3.Error where it cannot look, on a full disk."""
     try:
         with _open(path) as connection:
             (said,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
-    except (sqlite3.Error, UnicodeDecodeError) as error:  # a schema that is no text any more
+    except UnicodeDecodeError as error:  # a schema that is no text any more
+        return str(error)
+    except sqlite3.Error as error:
+        if (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF not in _DAMAGED:
+            raise
         return str(error)
     return None if said == "ok" else said
+
+
+def wrong_with(ledger: Path) -> str | None:
+    """What is wrong with a ledger, if anything: damaged, or gone while its copy is there. sqlite3.Error as unsound."""
+    if not ledger.is_file():
+        return "its file is gone" if copy_of(ledger).is_file() else None
+    return unsound(ledger)
+
+
+def _is_sound(path: Path | None) -> bool:
+    with contextlib.suppress(sqlite3.Error):
+        return path is not None and path.is_file() and unsound(path) is None
+    return False
 
 
 def mend(ledger: Path) -> str | None:
@@ -71,16 +91,18 @@ def mend(ledger: Path) -> str | None:
     """
     parts = [part for suffix in ("", "-wal", "-shm") if (part := ledger.with_name(ledger.name + suffix)).exists()]
     aside = {part: part.with_name(f"damaged-{time.time_ns()}-{part.name}") for part in parts}
-    for part, name in aside.items():
-        os.replace(part, name)
-    kept = copy_of(ledger)
-    for source, said in ((aside.get(ledger), "its journal is set aside"), (kept, _time_of(kept))):
-        if source is not None and source.is_file() and unsound(source) is None:
-            copy(source, ledger)
-            return f"{said}; what was recorded since is trained again"
-    for part, name in aside.items():
-        os.replace(name, part)
-    return None
+    kept, done = copy_of(ledger), None
+    try:
+        for part, name in aside.items():
+            os.replace(part, name)
+        for source, said in ((aside.get(ledger), "its journal is set aside"), (kept, _time_of(kept))):
+            if done is None and _is_sound(source):
+                copy(source, ledger)
+                done = f"{said}; what was recorded since is trained again"
+    finally:
+        for part, name in aside.items() if done is None else ():
+            os.replace(name, part)
+    return done
 
 
 def _time_of(path: Path) -> str:

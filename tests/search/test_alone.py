@@ -21,7 +21,7 @@ data: digits
 network: mlp
 losses: [softmax, label_smoothing, squared_error]
 recipe: {epochs: 9, batch_size: 64, train_examples: 300}
-search: {trials: 7, seeds: 2, halving: {first: 1, factor: 3}}
+search: {trials: 16, seeds: 2, halving: {first: 1, factor: 3}}
 confirm: {seeds: 2}
 resources: {members: 8, backend: batched}
 """

@@ -51,18 +51,21 @@ def test_a_second_lane_means_that_the_first_has_died(ledger, lanes):
     death = enter(ledger, lanes, "two")
     assert (death.lane, death.why, death.blameless) == ("one", "its process was gone", False)
     assert lanes.lanes == {"a": "two"}
-    assert events(ledger) == ["the lane of slot a died (its process was gone) and was started again"]
+    assert events(ledger) == ["the lane of slot a died (its process was gone) and is started again"]
+
+
+def leave(ledger, lanes, why: str, with_machine: bool = False):
+    """Ray tells of a death."""
+    with ledger.transaction() as tx:
+        return lanes.leave(tx, "a", why, with_machine)
 
 
 def test_what_a_lane_says_itself_counts_more_than_what_ray_says(ledger, lanes):
-    """Whichever comes first."""
-    for lane, first in (("one", "has_failed"), ("two", "has_died")):
-        enter(ledger, lanes, lane)
-        told = {"has_failed": lambda lane=lane: lanes.has_failed(lane, "ValueError: x"),
-                "has_died": lambda: lanes.has_died("a", "its process was killed or crashed", False)}  # fmt: skip
-        told.pop(first)()
-        next(iter(told.values()))()
-        assert enter(ledger, lanes, f"after {lane}").why == "ValueError: x"
+    """It knows best what it died of."""
+    enter(ledger, lanes, "one")
+    lanes.has_failed("one", "ValueError: x")
+    assert leave(ledger, lanes, "its process was killed or crashed").why == "ValueError: x"
+    assert len(lanes) == 0 and enter(ledger, lanes, "two") is None
 
 
 def test_where_a_lane_stood_still_counts_most(ledger, lanes, tmp_path):
@@ -70,36 +73,39 @@ def test_where_a_lane_stood_still_counts_most(ledger, lanes, tmp_path):
     enter(ledger, lanes, "one")
     path = stall_path(tmp_path, "one")
     path.write_text('Timeout!\nThread 0x1 (most recent call first):\n  File "/a/net.py", line 7 in build\n')
-    lanes.has_died("a", "its process was killed or crashed", False)
-    assert enter(ledger, lanes, "two").why == "nothing moved for 10 minutes, in build of net.py, line 7"
+    death = leave(ledger, lanes, "its process was killed or crashed")
+    assert death.why == "nothing moved for 10 minutes, in build of net.py, line 7"
     assert not path.exists()
 
 
 def test_a_lost_machine_makes_a_death_blameless_and_no_false_start(ledger, lanes):
     """However often it happens: spot machines come and go."""
-    enter(ledger, lanes, "0")
-    for number in range(1, 6):
-        lanes.has_died("a", "its node was lost", True)
-        death = enter(ledger, lanes, str(number))
+    for number in range(5):
+        enter(ledger, lanes, str(number))
+        death = leave(ledger, lanes, "its node was lost", True)
         assert death.blameless and death.why == "its node was lost"
-    assert lanes.false_starts == 0
+    assert lanes.false_starts == {}
 
 
-def test_lanes_that_never_speak_are_counted_until_one_does(ledger, lanes):
+def test_lanes_that_never_speak_are_counted_by_slot_until_one_does(ledger, lanes):
     """A lane that dies in its imports dies again; one that asked for work has started well."""
+    enter(ledger, lanes, "other", "b")
     for number in range(3):
         enter(ledger, lanes, str(number))
-    assert lanes.false_starts == 2
+    hear(ledger, lanes, "other")
+    assert lanes.false_starts == {"a": 2}
     hear(ledger, lanes, "2")
-    assert lanes.false_starts == 0
+    assert lanes.false_starts == {}
     enter(ledger, lanes, "3")
-    assert lanes.false_starts == 0
+    assert lanes.false_starts == {}
 
 
-def test_a_death_in_a_slot_without_a_lane_is_nobodys(ledger, lanes):
-    """Ray may tell of one that never registered."""
-    lanes.has_died("a", "its node was lost", True)
-    assert enter(ledger, lanes, "one") is None and not enter(ledger, lanes, "two").blameless
+def test_late_news_of_a_death_are_not_of_the_next_lane(ledger, lanes):
+    """Ray may tell of one that never registered, or after the next one has."""
+    assert not lanes.is_of("a", 5.0)
+    with ledger.transaction() as tx:
+        lanes.enter(tx, "a", "one", 7.0, "cpu")
+    assert not lanes.is_of("a", 5.0) and lanes.is_of("a", 9.0)
 
 
 def test_answers_of_a_dead_lane_are_forgotten(ledger, lanes):

@@ -22,13 +22,17 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "cache"
 
 
+def measured(width: int) -> dict:
+    return {"choice": {"kind": "batched", "together": 8, "compiled": False, "products": "torch"}, "width": width}
+
+
 def never():
     raise AssertionError("it is known already")
 
 
 def test_it_is_measured_once_whatever_the_study_is_called():
-    assert remembered(JOB, "cpu", lambda: {"width": 3}) == {"width": 3}
-    assert remembered(replace(JOB, study="another", folder="elsewhere"), "cpu", never) == {"width": 3}
+    assert remembered(JOB, "cpu", lambda: measured(3)) == measured(3)
+    assert remembered(replace(JOB, study="another", folder="elsewhere"), "cpu", never) == measured(3)
 
 
 @pytest.mark.parametrize(
@@ -43,33 +47,35 @@ def test_it_is_measured_once_whatever_the_study_is_called():
     ],
 )
 def test_what_differs_is_measured_apart(other):
-    remembered(JOB, "cpu", lambda: {"width": 3})
-    assert remembered(other, "cpu", lambda: {"width": 4}) == {"width": 4}
+    remembered(JOB, "cpu", lambda: measured(3))
+    assert remembered(other, "cpu", lambda: measured(4)) == measured(4)
 
 
 def test_another_device_is_measured_apart():
-    remembered(JOB, "cpu", lambda: {"width": 3})
-    assert remembered(JOB, "NVIDIA H200", lambda: {"width": 4}) == {"width": 4}
+    remembered(JOB, "cpu", lambda: measured(3))
+    assert remembered(JOB, "NVIDIA H200", lambda: measured(4)) == measured(4)
 
 
 def test_a_damaged_memory_is_measured_anew(cache):
-    remembered(JOB, "cpu", lambda: {"width": 3})
+    remembered(JOB, "cpu", lambda: measured(3))
     (path,) = cache.rglob("*.json")
     path.write_text('{"width": ')
-    assert remembered(JOB, "cpu", lambda: {"width": 4}) == {"width": 4}
-    assert remembered(JOB, "cpu", never) == {"width": 4}
+    assert remembered(JOB, "cpu", lambda: measured(3)) == measured(3)
+    path.write_text('{"choice": {"sort": "batched"}, "width": 9}')
+    assert remembered(JOB, "cpu", lambda: measured(4)) == measured(4)
+    assert remembered(JOB, "cpu", never) == measured(4)
 
 
 def test_where_nothing_can_be_kept_it_is_measured_each_time(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert [remembered(JOB, "cpu", lambda width=width: {"width": width})["width"] for width in (3, 4)] == [3, 4]
+    assert [remembered(JOB, "cpu", lambda width=width: measured(width))["width"] for width in (3, 4)] == [3, 4]
 
 
 def measure_slowly(answers, number):
     def measure():
         time.sleep(1.0)
-        return {"width": number}
+        return measured(number)
 
     answers.put(remembered(JOB, "cpu", measure)["width"])
 

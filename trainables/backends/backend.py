@@ -40,6 +40,11 @@ class Backend:
         """Whether the network can be computed this way, judged by its modules."""
         raise NotImplementedError
 
+    @classmethod
+    def is_exact(cls, network: nn.Module) -> bool:
+        """Whether that holds for a network."""
+        return cls.exact
+
     def compile(self) -> None:
         """Let torch.compile make the network's kernels, once per shape. Bits then depend on the shape."""
         raise NotImplementedError(f"{self.kind} networks have nothing to compile")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from losstune.trainables.remembered import cache_folder
+from losstune.trainables.cache import cache_folder
 
 
 def keep_compiled_kernels() -> None:

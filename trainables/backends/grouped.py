@@ -115,6 +115,11 @@ class Grouped(ByAutograd):
         plain = not any(has_hooks(part) or part._parameters or part._buffers for part in containers)
         return convolves and plain and not ties_parameters(network) and all(map(_can_stack, layers))
 
+    @classmethod
+    def is_exact(cls, network: nn.Module) -> bool:
+        """Where channels fill vector registers: else the rounding of a kernel's last ones depends on company."""
+        return all(layer.out_channels % 8 == 0 for layer in network.modules() if isinstance(layer, nn.Conv2d))
+
     def compile(self) -> None:
         keep_compiled_kernels()
         self.module.compile(dynamic=False)
