@@ -214,7 +214,7 @@ class Conductor:
     def _keep(self, row: Row, report: Report) -> None:
         """What a trial that goes on has saved, here or, parked, on another lane."""
         if report.checkpoint is not None:
-            # What has come further, alone, is not what killed its lanes.
+            # What has come a checkpoint further is not what killed its lanes.
             crashes = row["crashes"] if report.parked else 0
             self.book.keep(row, report.checkpoint, crashes)
         if report.parked:
@@ -322,7 +322,7 @@ class Conductor:
         trial = Trial(row["id"], row["loss"], configuration, *rates, self._seed_phase(row), tuple(row["seeds"]),
                       row["epochs"])  # fmt: skip
         report_at = self.study.rungs() if row["phase"] == "search" else [row["epochs"]]
-        return Order(trial, row["attempt"], tuple(report_at), checkpoints(row), row["joined"], row["crashes"] > 0)
+        return Order(trial, row["attempt"], tuple(report_at), checkpoints(row), row["joined"])
 
     @staticmethod
     def _seed_phase(row: Row) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -275,8 +274,7 @@ class Lane:
             self._join(coming)
 
     def _join(self, coming: _Coming) -> None:
-        saved = -math.inf if coming.order.suspect else self.training_seconds
-        self.held[coming.order.trial.id] = _Held(coming.order, saved)
+        self.held[coming.order.trial.id] = _Held(coming.order, self.training_seconds)
         self.stack.join(coming.order.trial, coming.state)
 
     def _enter_confirm(self, test: Split) -> None:

@@ -74,8 +74,7 @@ class Order:
 
     checkpoints: what it goes on from, the latest first; where none can be read it begins anew. joined: the lane's clock
     at its first epoch. A lane that is the only one takes a trial in when its clock has come to joined and the epochs
-    that the trial has, so that after an interruption all meet again as they would have without it. suspect: a lane has
-    died while it trained the trial, which therefore gets a checkpoint at once: what comes further is not the culprit.
+    that the trial has, so that after an interruption all meet again as they would have without it.
     """
 
     trial: Trial
@@ -83,7 +82,6 @@ class Order:
     report_at: tuple[int, ...]
     checkpoints: tuple[Saved, ...] = ()
     joined: int = 0
-    suspect: bool = False
 
 
 @dataclass

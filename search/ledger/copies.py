@@ -38,8 +38,7 @@ def copy_of(ledger: Path) -> Path:
 
 
 def copy(source: Path, target: Path) -> None:
-    """Copy a database that others may be writing: whole, sound and on the disk, or not at all. OSError, sqlite3.Error.
-    """
+    """Copy a ledger that others may be writing: whole, sound, on the disk, or not at all. OSError, sqlite3.Error."""
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         if not source.is_file():
@@ -57,10 +56,12 @@ def copy(source: Path, target: Path) -> None:
 
 
 def unsound(path: Path) -> str | None:
-    """What SQLite finds wrong with a database file, if anything; sqlite3.Error where it cannot look, on a full disk."""
+    """What is wrong with a ledger's file, as SQLite sees it, if anything; sqlite3.Error where it cannot look."""
     try:
         with _open(path) as connection:
             (said,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+            if said == "ok" and not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'trials'").fetchone():
+                said = "it has no tables"  # as a file of no length, which a crash may leave
     except UnicodeDecodeError as error:  # a schema that is no text any more
         return str(error)
     except sqlite3.Error as error:
@@ -90,7 +91,9 @@ def mend(ledger: Path) -> str | None:
     name. None where nothing helps; then all is as it was.
     """
     parts = [part for suffix in ("", "-wal", "-shm") if (part := ledger.with_name(ledger.name + suffix)).exists()]
-    aside = {part: part.with_name(f"damaged-{time.time_ns()}-{part.name}") for part in parts}
+    stamp = time.time_ns()
+    # Not NAME-wal beside NAME: SQLite would take the two together again.
+    aside = {part: part.with_name(f"damaged-{stamp}-{number}-{part.name}") for number, part in enumerate(parts)}
     kept, done = copy_of(ledger), None
     try:
         for part, name in aside.items():

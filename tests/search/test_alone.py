@@ -52,8 +52,9 @@ class Interrupted:
 
     def piece(self, turns: int = 10_000, death: str = "kill", saves=lambda: False) -> bool:
         """Some turns of a fresh conductor and lane, then their death: "kill", "stop" (gently), or "lane", after which
-        the conductor lives on and gets another lane. saves: whether a turn ends with checkpoints. Whether the study has
-        come to its end."""
+        the conductor lives on and gets another lane. saves: whether a turn ends with checkpoints; where a lane dies
+        each does, for who twice had one die without a checkpoint between is tried alone. Whether the study has come to
+        its end."""
         ledger = Ledger.create_or_open(self.folder / "runs" / "ledger" / "ledger.db")
         try:
             conductor = Conductor(self.plan.study, ledger, self.floor, True, self.plan.test)
@@ -61,7 +62,7 @@ class Interrupted:
             for turn in range(turns):
                 if death == "lane" and turn == turns // 2:
                     lane = self._lane(conductor)
-                lanes.CHECKPOINT_SECONDS = 0.0 if saves() else math.inf
+                lanes.CHECKPOINT_SECONDS = 0.0 if saves() or death == "lane" else math.inf
                 goes_on = goes_on and lane.turn()
             if death == "stop":
                 conductor.stop()

@@ -8,7 +8,7 @@ from test_ledger import trial
 
 from losstune.search.doctor import examine
 from losstune.search.ledger import read, write
-from losstune.search.ledger.copies import COPY_SECONDS, Copies, copy, copy_of, unsound
+from losstune.search.ledger.copies import COPY_SECONDS, Copies, copy, copy_of, mend, unsound, wrong_with
 from losstune.search.ledger.database import Ledger, set_meta
 from losstune.search.standing import ledger_path
 
@@ -102,3 +102,17 @@ def test_without_a_sound_copy_nothing_is_touched(folder):
     (finding,) = examine(folder)
     assert finding.repaired is None and "damaged" in finding.what
     assert ledger.path.read_bytes() == before
+
+
+@pytest.mark.parametrize("left", [None, b""])
+def test_a_ledger_that_is_gone_or_empty_comes_back_from_its_copy(folder, left):
+    """Neither is taken for a study that has not begun."""
+    ledger = recorded(folder, *range(5))
+    Copies(ledger.path).keep_now()
+    ledger.close()
+    for path in ledger.path.parent.glob("ledger.db*"):
+        path.unlink()
+    if left is not None:
+        ledger.path.write_bytes(left)
+    assert wrong_with(ledger.path)
+    assert "the copy of" in mend(ledger.path) and asked(folder) == list(range(5))

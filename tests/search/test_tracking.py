@@ -271,7 +271,9 @@ sync(Path(sys.argv[1]))
 def test_a_store_that_is_down_is_noted_and_caught_up_later(folder, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:1")
     with Projection(folder, "tiny", patience=120) as projection:
+        assert projection._process.poll() is None  # nobody has waited for it
         projection.finish()
+        assert projection._process.returncode == 1  # it has ended by itself, and was not waited for in vain
         behind = projection.behind
     assert "losstune sync tiny" in behind and f"{RUNS} runs behind" in behind and "secret" not in behind
     assert problem(folder) in behind
