@@ -6,7 +6,6 @@ All state is rebuilt from the ledger, at the start of any run.
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import replace
 from typing import Any
@@ -15,18 +14,17 @@ from sqlalchemy import Connection
 
 from losstune.search.confirming import Confirm
 from losstune.search.ledger import write
-from losstune.search.ledger.book import Book, checkpoints
+from losstune.search.ledger.book import Book
 from losstune.search.ledger.database import Ledger, get_meta, set_meta
+from losstune.search.ledger.schema import BACKEND_ON
+from losstune.search.places import Places
 from losstune.search.roster import MOST_FALSE_STARTS, Death, Roster
 from losstune.search.searching import Search
 from losstune.search.study import Study
-from losstune.trainables.messages import Message, Order, Orders, Report
-from losstune.trainables.trial import Trial
+from losstune.trainables.messages import Message, Orders, Report
 
 MOST_CRASHES = 3  # lanes that a trial may take down before it is failed
-SUSPECT = 2  # from so many on a trial runs alone, so that the guilty one shows
 SETTLED_SECONDS = 120.0  # after so long a death is not its machine's fault any more
-STARTING_SECONDS = 60.0  # for so long lanes that have not come yet are reckoned with
 Row = dict[str, Any]
 
 
@@ -42,7 +40,7 @@ class Conductor:
                  test: Any = None, slots: int = 1):  # fmt: skip
         self.study, self.ledger, self.test = study, ledger, test
         self.book = Book(ledger)
-        self.slots, self.began, self.training = slots, time.monotonic(), False
+        self.training = False
         self.lanes = Roster(self.book.folder, study.stop.stalled_minutes)
         self.stopping = False
         self.unsettled: list[tuple[str, float, list[str]]] = []  # node, time and trials of deaths that may be its fault
@@ -52,10 +50,9 @@ class Conductor:
             self.search = Search(study, greater_is_better, floor["validation"], tx)
             self.confirm = Confirm(study, floor, tx)
             self.book.load(tx, study.spaces)
-            self.reached = self.book.reached()  # the latest that any lane's clock has shown
-            self.waiting: list[str] = []
+            self.places = Places(study, self.book, self.search, self.confirm, self.lanes.__len__, slots)
             for row in self.book.running.values():  # whatever ran when the last run ended has no lane any more
-                self._offer_again(row)
+                self.places.offer_again(row)
 
     def register(self, slot: str, lane: str, started: float, device: str, node: str | None = None) -> bool:
         """A lane's process has started, on a node of Ray's; whether it is wanted.
@@ -117,14 +114,14 @@ class Conductor:
     def backend_of(self, device: str) -> dict[str, Any] | None:
         """The backend that was measured on this kind of device for this study, if one was."""
         with self.ledger.reading() as tx:
-            return get_meta(tx, f"backend on {device}")
+            return get_meta(tx, BACKEND_ON + device)
 
     def measured(self, device: str, choice: dict[str, Any]) -> dict[str, Any]:
         """Keep a measured backend; the one that counts: the first that was measured on this kind of device."""
         with self.ledger.transaction() as tx:
-            known = get_meta(tx, f"backend on {device}")
+            known = get_meta(tx, BACKEND_ON + device)
             if known is None:
-                set_meta(tx, f"backend on {device}", choice)
+                set_meta(tx, BACKEND_ON + device, choice)
         return known or choice
 
     def exchange(self, message: Message) -> Orders:
@@ -136,7 +133,7 @@ class Conductor:
         if message.number == number:
             return answer  # which was lost on its way
         orders, free = Orders(), message.free
-        self.reached = max(self.reached, message.clock)
+        self.places.reached = max(self.places.reached, message.clock)
         with self.book.transaction() as tx:
             self._record(tx, message)
             # Halving depends on who comes first: of one message that is who was asked first.
@@ -148,7 +145,9 @@ class Conductor:
             orders.stop += [trial for trial in ended if trial not in left]
             free += sum(len(self.book.trials[trial]["seeds"]) for trial in ended if trial not in left)
             if not self.stopping:
-                self._fill(lane, free, orders)
+                orders.start = self.places.fill(lane, free)
+                if any(order.trial.phase != "search" for order in orders.start):
+                    orders.test = self.test
         for report in message.reports:
             self.book.discard_checkpoints(report)
         held = bool(self.book.held_by(lane))
@@ -172,7 +171,7 @@ class Conductor:
                 write.add_event(tx, "stop", "stopped by the user")
 
     def _finished(self) -> bool:
-        return self.search.chosen and self.confirm.finished(self.book.running.values()) and not self.waiting
+        return self.search.chosen and self.confirm.finished(self.book.running.values()) and not self.places.waiting
 
     def _take(self, tx: Connection, report: Report, orders: Orders) -> list[str]:
         """Commit one report with the decision on it; the trial, if it has ended by that."""
@@ -218,7 +217,7 @@ class Conductor:
             crashes = row["crashes"] if report.parked else 0
             self.book.keep(row, report.checkpoint, crashes)
         if report.parked:
-            self._offer_again(row)
+            self.places.offer_again(row)
 
     def _decide(self, row: Row, report: Report) -> str:
         """go, stop (halving) or end (the full length)."""
@@ -244,8 +243,7 @@ class Conductor:
     def _advance(self, tx: Connection) -> None:
         """Cut the search if its time is up; choose when it is over; then confirm."""
         for row in self.search.cut_if_due(tx, self.book.trials):
-            if row["id"] in self.waiting:
-                self.waiting.remove(row["id"])
+            self.places.withdraw(row)
             self._end(tx, row, "cut", reason="the study's hours were up")
         if not self.search.chosen and self.search.finished(self.book.running.values()):
             self.search.choose(tx, self.book.trials)
@@ -257,52 +255,8 @@ class Conductor:
         """What an earlier confirm had not finished when trials were added is of no use any more."""
         for row in list(self.book.running.values()):
             if row["phase"] == "confirm" and row["round"] < self.confirm.round:
-                if row["id"] in self.waiting:
-                    self.waiting.remove(row["id"])
+                self.places.withdraw(row)
                 self._end(tx, row, "cut", reason="trials were added before this confirm had ended")
-
-    def _fill(self, lane: str, free: int, orders: Orders) -> None:
-        """Give a lane what fits its free places: what was running before comes first, then new asks."""
-        holds, share = self.book.held_by(lane), self._share()
-        if any(row["crashes"] >= SUSPECT for row in holds):
-            return  # it runs alone
-        while free > 0 and sum(len(row["seeds"]) for row in holds) < share:
-            row = self._next_waiting(free if holds else None) or self._next_new(free if holds else None)
-            if row is None:
-                return
-            self.book.alter(row, lane=lane)
-            holds.append(row)
-            free -= len(row["seeds"])
-            orders.start.append(self._order(row))
-            if row["phase"] == "confirm":
-                orders.test = self.test
-            if row["crashes"] >= SUSPECT:
-                return
-
-    def _share(self) -> int:
-        """How many members are a lane's part of those that are left in this phase: at its end none is to idle."""
-        phase, seeds = ("confirm", 1) if self.search.chosen else ("search", self.study.search.seeds)
-        to_ask = self.confirm.left if self.search.chosen else self.search.left
-        left = sum(len(row["seeds"]) for row in self.book.running.values() if row["phase"] == phase) + seeds * to_ask
-        starting = time.monotonic() - self.began < STARTING_SECONDS
-        return math.ceil(left / max(len(self.lanes), self.slots if starting else 1))
-
-    def _next_waiting(self, room: int | None) -> Row | None:
-        for trial in self.waiting:
-            row = self.book.trials[trial]
-            if row["phase"] == "confirm" and not self.search.chosen:
-                continue
-            if room is None or not (row["crashes"] >= SUSPECT or len(row["seeds"]) > room):
-                self.waiting.remove(trial)
-                return row
-        return None
-
-    def _next_new(self, room: int | None) -> Row | None:
-        """Ask only for what there is room for: what is asked ahead of results is asked blindly."""
-        if not self.search.chosen and room is not None and room < self.study.search.seeds:
-            return None
-        values = self.confirm.next() if self.search.chosen else self.search.next()
-        return None if values is None else self.book.add({**values, "joined": self.reached})
 
     def _release(self, tx: Connection, row: Row, death: Death) -> None:
         """A trial whose lane died: offered again from its checkpoint, or failed when it was there too often."""
@@ -310,21 +264,4 @@ class Conductor:
         if row["crashes"] >= MOST_CRASHES:
             self._end(tx, row, "failed", reason=f"its lane died {MOST_CRASHES} times while training it: {death.why}")
             return
-        self._offer_again(row)
-
-    def _offer_again(self, row: Row) -> None:
-        self.book.alter(row, attempt=row["attempt"] + 1, lane=None)
-        self.waiting.append(row["id"])
-
-    def _order(self, row: Row) -> Order:
-        configuration = dict(row["configuration"])
-        rates = configuration.pop("learning_rate"), configuration.pop("weight_decay")
-        trial = Trial(row["id"], row["loss"], configuration, *rates, self._seed_phase(row), tuple(row["seeds"]),
-                      row["epochs"])  # fmt: skip
-        report_at = self.study.rungs() if row["phase"] == "search" else [row["epochs"]]
-        return Order(trial, row["attempt"], tuple(report_at), checkpoints(row), row["joined"])
-
-    @staticmethod
-    def _seed_phase(row: Row) -> str:
-        """What seeds derive from; every round of confirm has fresh ones."""
-        return row["phase"] if row["round"] == 0 else f"{row['phase']}-{row['round']}"
+        self.places.offer_again(row)

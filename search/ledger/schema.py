@@ -7,6 +7,7 @@ from sqlalchemy import JSON, Column, Float, Integer, MetaData, String, Table, Un
 VERSION = 3
 metadata = MetaData()
 
+BACKEND_ON = "backend on "  # keys of meta under which is what was measured, by kind of device
 # The study's identity, the schema's version, the data's facts, the generation of the run that may write, and per device
 # model the backend that was measured there.
 meta = Table("meta", metadata, Column("key", String, primary_key=True), Column("value", JSON, nullable=False))
