@@ -67,7 +67,7 @@ def _asked_out(space: LossSpace, search: SearchPart, rows: list[Row], sign: int)
     if any(row["state"] == "running" for row in rows):
         return False
     # The order of the asks does not matter here, and so neither does the study's name.
-    return len(rows) >= wanted(space, search, len(rows), stage_of("", space, search, rows, sign))
+    return len(rows) >= wanted(space, search, len(rows), stage_of("", space, search, rows, sign), 0)
 
 
 def edges(space: LossSpace, parameters: Mapping[str, Any], tried: Sequence[Mapping[str, Any]] | None = None,

@@ -36,7 +36,7 @@ def member_epochs(study: Study) -> tuple[int, int]:
 
 def asked(study: Study) -> dict[str, int]:
     """How many configurations each loss is asked, at most where results decide."""
-    return {loss: wanted_of(study, loss, [], True) for loss in study.spaces}
+    return {loss: wanted_of(study, loss, [], True, 0) for loss in study.spaces}
 
 
 def plan_lines(study: Study, sizes: Sizes) -> list[str]:

@@ -26,21 +26,24 @@ def stage_of(study: str, space: LossSpace, search: SearchPart, history: History,
     return None if plan is None else plan(study, space, search.trials, history, sign)
 
 
-def wanted(space: LossSpace, search: SearchPart, asked: int, stage: Stage | None) -> int:
+def wanted(space: LossSpace, search: SearchPart, asked: int, stage: Stage | None, most: int) -> int:
     """How many configurations a loss is asked in all, those included: search.trials, or fewer where there are no more.
 
     A loss with nothing to search has one configuration. What a coarse-to-fine search comes to is known in its last
-    stage; until then it may take all of search.trials.
+    stage; until then it may take all of search.trials. most: what any loss has been asked. Where that is more, because
+    search.trials was larger once, a loss whose configurations are drawn gets as many: budgets stay equal.
     """
     if not space.searched:
         return 1
-    if stage is None or not stage.last:
+    if stage is None:
+        return max(search.trials, most)
+    if not stage.last:
         return search.trials
     return min(search.trials, asked + len(stage.left))
 
 
-def wanted_of(study: Study, loss: str, history: History, greater_is_better: bool) -> int:
+def wanted_of(study: Study, loss: str, history: History, greater_is_better: bool, most: int) -> int:
     """`wanted` of one of a study's losses, after what the ledger holds of it."""
     space = study.spaces[loss]
     stage = stage_of(study.name, space, study.search, history, 1 if greater_is_better else -1)
-    return wanted(space, study.search, len(history), stage)
+    return wanted(space, study.search, len(history), stage, most)

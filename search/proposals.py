@@ -33,7 +33,7 @@ class Proposals:
     def __init__(self, study: str, space: LossSpace, search: SearchPart, greater_is_better: bool):
         self.name, self.space, self.search = study, space, search
         self.sign = 1 if greater_is_better else -1
-        self.distributions = _distributions(space, search.method)
+        self.distributions = distributions_of(space, search.method)
         direction = "maximize" if greater_is_better else "minimize"
         self.ids: list[int] = []  # Optuna's own, by number
         self.history: list[dict[str, Any]] = []  # parameters, state and score, by number
@@ -47,9 +47,9 @@ class Proposals:
             self._stage = (stage_of(self.name, self.space, self.search, self.history, self.sign),)
         return self._stage[0]
 
-    def wanted(self) -> int:
-        """How many configurations this loss is asked in all."""
-        return wanted(self.space, self.search, len(self.history), self.stage())
+    def wanted(self, most: int) -> int:
+        """How many configurations this loss is asked in all, where any loss has been asked so many at most."""
+        return wanted(self.space, self.search, len(self.history), self.stage(), most)
 
     def ask(self, number: int) -> dict[str, Any] | None:
         """The next configuration, the loss's default or what is nearest to it first.
@@ -72,10 +72,10 @@ class Proposals:
     def restore(self, parameters: dict[str, Any], scores: dict[int, float], state: str, score: float | None,
                 worst: float) -> None:  # fmt: skip
         """An ask that the ledger holds, in its place, with what was reported of it by epoch and how it ended."""
-        told, value = _told(state, score, worst)
-        if told == TrialState.PRUNED and scores:
+        ended, value = told(state, score, worst)
+        if ended == TrialState.PRUNED and scores:
             value = scores[max(scores)]  # as Optuna itself takes it
-        self.study.add_trial(create_trial(state=told, value=value, params=parameters, distributions=self.distributions,
+        self.study.add_trial(create_trial(state=ended, value=value, params=parameters, distributions=self.distributions,
                                           intermediate_values=scores))  # fmt: skip
         self._asked(self.study.get_trials(deepcopy=False)[-1]._trial_id, parameters)
         self.history[-1].update(state=state, score=None if state == "running" else score)
@@ -99,8 +99,8 @@ class Proposals:
         """A trial's end. A failed one is told as complete with the worst score: TPE does not see failures."""
         self.history[number].update(state=state, score=score)
         self._stage = None
-        told, value = _told(state, score, worst)
-        self.study.tell(number, value) if value is not None else self.study.tell(number, state=told)
+        ended, value = told(state, score, worst)
+        self.study.tell(number, value) if value is not None else self.study.tell(number, state=ended)
 
     def _sampler(self, number: int) -> BaseSampler:
         # 32 bits, which is what numpy's generator takes.
@@ -108,7 +108,7 @@ class Proposals:
         return TPESampler(seed=seed) if self.search.method == "tpe" else RandomSampler(seed=seed)
 
 
-def _told(state: str, score: float | None, worst: float) -> tuple[TrialState, float | None]:
+def told(state: str, score: float | None, worst: float) -> tuple[TrialState, float | None]:
     """What Optuna is told of a trial in a state."""
     unfinished = {"running": TrialState.RUNNING, "stopped": TrialState.PRUNED, "cut": TrialState.FAIL}
     if state in unfinished:
@@ -116,7 +116,7 @@ def _told(state: str, score: float | None, worst: float) -> tuple[TrialState, fl
     return TrialState.COMPLETE, worst if state == "failed" or score is None else score
 
 
-def _distributions(space: LossSpace, method: str) -> dict[str, BaseDistribution]:
+def distributions_of(space: LossSpace, method: str) -> dict[str, BaseDistribution]:
     """What Optuna is told of the space; a coarse-to-fine search goes beyond where it starts."""
     found = {name: _distribution(p) for name, p in space.searched.items()}
     if method == "coarse_to_fine":

@@ -121,7 +121,7 @@ class Search:
         return [loss for loss, n in self.asked.items() if n < self._wanted(loss)]
 
     def _wanted(self, loss: str) -> int:
-        wanted = self.proposals[loss].wanted()
+        wanted = self.proposals[loss].wanted(max(self.asked.values()))
         return wanted if self.limit is None else min(wanted, self.limit)
 
     def _counting(self) -> dict[str, int]:

@@ -62,6 +62,10 @@ class Standing:
         """Whether lanes of the latest run have trained their first epochs."""
         return any(event["kind"] == "training" and event["time"] > self._run_began() for event in self.events)
 
+    def stopping(self) -> bool:
+        """Whether the latest run has been asked to end."""
+        return any(event["kind"] == "stop" and event["time"] > self._run_began() for event in self.events)
+
     def live_slots(self) -> int:
         """Slots whose lane of the latest run was heard of in the last minute."""
         run, now = self._run_began(), time.time()
@@ -95,7 +99,9 @@ def _standing(study: Study, ledger: Ledger, greater_is_better: bool) -> Standing
     asks: dict[str, list[dict[str, Any]]] = {loss: [] for loss in study.spaces}
     for row in sorted((row for row in rows if row["phase"] == "search"), key=lambda row: row["number"]):
         asks[row["loss"]].append(row)
-    losses = {loss: LossStanding(loss, wanted_of(study, loss, own, greater_is_better)) for loss, own in asks.items()}
+    most = max(map(len, asks.values()))
+    losses = {loss: LossStanding(loss, wanted_of(study, loss, own, greater_is_better, most))
+              for loss, own in asks.items()}  # fmt: skip
     sign = 1 if greater_is_better else -1
     for row in rows:
         _count(losses[row["loss"]], row, round_, study, sign)

@@ -706,6 +706,17 @@ def test_more_trials_before_any_confirm_are_just_more_trials(room):
     assert {row["round"] for row in room.rows("confirm")} == {0} and len(room.rows("search")) == 16
 
 
+@pytest.mark.parametrize("asked", [7, 8])
+def test_fewer_trials_midway_leave_the_budgets_equal(room, asked):
+    """What has been asked of one loss is asked of the others; a loss that is added then gets as many."""
+    drive(Lane(room.conductor("search.trials=8")), until=lambda: len(room.rows("search")) == asked)
+    drive(Lane(conductor := room.conductor("search.trials=2")))
+    assert [len(room.rows("search", loss=loss)) for loss in ("softmax", "sigmoid")] == [4, 4]
+    assert standing(conductor.study, room.ledgers[-1], True).phase == "done"
+    drive(Lane(room.conductor("search.trials=2", losses="softmax,sigmoid,logit_norm")))
+    assert len(room.rows("search", loss="logit_norm")) == 4 and len(room.rows("search")) == 12
+
+
 def test_a_loss_added_gets_only_its_own_search_and_confirm(room):
     """On the same seeds as the others."""
     drive(Lane(room.conductor()))
