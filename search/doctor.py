@@ -80,6 +80,9 @@ def _gaps(rows: list[Row], reports: list[Row]) -> Iterator[Finding]:
             again = [epoch for epoch, n in Counter(seen).items() if n > 1]
             yield Finding(f"{trial}: its {len(seen)} epochs are not 1 to {max(seen)}, each once {again or ''}".strip())
     for row in rows:
+        recorded = len(epochs.get(row["id"], ()))
+        if row["epoch"] != recorded and row["state"] != "failed":  # a failed trial did not tell of its last epochs
+            yield Finding(f"{row['id']}: it has trained {row['epoch']} epochs, and {recorded} are recorded")
         if row["phase"] == "confirm" and row["state"] in ("complete", "failed") and row["results"] is None:
             yield Finding(f"{row['id']}: it has ended without results")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 import logging
 import os
@@ -73,10 +74,8 @@ class Running:
 
     def let_go(self) -> None:
         """Let Ray end, in the background."""
-        import ray
-
         if self._going is None:
-            self._going = threading.Thread(target=ray.shutdown)
+            self._going = threading.Thread(target=_end_ray)
             self._going.start()
 
     def wait(self, seconds: float) -> bool:
@@ -160,6 +159,23 @@ class Running:
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False, checkpoint_frequency=0),
             ),
         )  # fmt: skip
+
+
+def _end_ray() -> None:
+    """End Ray, and undo that it then takes the handler of SIGTERM away, beneath Python, which would not know of it.
+
+    A run that is told to end while it writes its report would be killed instead.
+    """
+    import ray
+
+    python = ctypes.pythonapi  # signal.signal is for the main thread alone, which may be writing the report
+    python.PyOS_getsig.restype = ctypes.c_void_p
+    python.PyOS_setsig.argtypes = ctypes.c_int, ctypes.c_void_p
+    handler = python.PyOS_getsig(signal.SIGTERM)
+    try:
+        ray.shutdown()
+    finally:
+        python.PyOS_setsig(signal.SIGTERM, handler)
 
 
 def _import_what_tune_needs() -> None:

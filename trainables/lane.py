@@ -67,7 +67,8 @@ class Lane:
     """
 
     def __init__(self, job: Job, train: Split, validation: Split, exchange: Exchange, lane_id: str,
-                 backend: Choice | None = None, width: int | None = None, alone: bool = False):  # fmt: skip
+                 backend: Choice | None = None, width: int | None = None, alone: bool = False,
+                 guard: StallGuard | None = None):  # fmt: skip
         self.job, self.train, self.validation = job, train, validation
         self.backend, self.width = backend, width
         self.exchange, self.id = exchange, lane_id
@@ -81,7 +82,7 @@ class Lane:
         self.sent, self.unanswered = 0, False  # messages so far, and whether the last one has no answer yet
         self.told_at, self.told_of_training = 0.0, False
         self.pause = IDLE_SECONDS[0]
-        self.guard = StallGuard(stall_path(Path(job.folder), lane_id), job.patience)
+        self.guard = guard or StallGuard(stall_path(Path(job.folder), lane_id), job.patience)
         self.normalization = Normalization(train.x)
         self.stack, self.phase = self._stack(train), "search"
 

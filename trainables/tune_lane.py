@@ -11,6 +11,7 @@ import traceback
 import uuid
 from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -22,7 +23,9 @@ from losstune.trainables.datasets import Split
 from losstune.trainables.disk import disk_trouble
 from losstune.trainables.job import Job
 from losstune.trainables.messages import Message, Orders
+from losstune.trainables.stall import StallGuard, stall_path
 
+SETUP_SECONDS = 600.0  # in which a lane must get its data and measure its backend
 STEP_SECONDS = 5.0  # after so long a lane returns to Tune, and is called again
 RESENDS, RESEND_SECONDS = 10, 1.0  # of a message to a conductor that cannot be reached, so far apart
 
@@ -75,10 +78,14 @@ class LaneTrainable(tune.Trainable):
         if not wanted:
             return
         with self._saying_why():
+            guard = StallGuard(stall_path(Path(job.folder), self.lane_id), max(job.patience, SETUP_SECONDS))
+            guard.moved()
             train, validation = ray.get(data[0])
             backend, width = self._backend(job, train, device)
             self.lane = Lane(job, train, validation, RayExchange(conductor), self.lane_id, backend, width,
-                             config["alone"])  # fmt: skip
+                             config["alone"], guard)  # fmt: skip
+            guard.rest()
+            guard.seconds = job.patience
 
     def _backend(self, job: Job, train: Split, device: str) -> tuple[Any, int]:
         """How this device computes the network: as was measured on one like it, by the lane that was first."""

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import socket
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from losstune.spaces import InputError
 
 LONGEST = 1000  # characters of a lock; more was not written by a run
+TRIES, TRY_SECONDS = 10, 0.02  # somebody who only looks who runs it has the lock for an instant, see holder
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who runs a study, as far as it is known: a process, its machine, since when."""
+
+    host: str = ""
+    pid: int | None = None
+    since: str = ""
+
+    def __str__(self) -> str:
+        return "another process" if self.pid is None else f"process {self.pid} on {self.host}, since {self.since},"
 
 
 class RunLock:
@@ -25,7 +40,7 @@ class RunLock:
         except OSError as error:
             raise InputError(f"{folder}: {error.strerror}; allowed: an --out that can be written") from None
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._take()
         except BlockingIOError:
             raise InputError(f"{folder.parent}: {_said_by(self._file)} is running this study; "
                              "allowed: one run at a time") from None  # fmt: skip
@@ -38,12 +53,19 @@ class RunLock:
         self._file.write(json.dumps(holder))
         self._file.flush()
 
+    def _take(self) -> None:
+        for _ in range(TRIES):
+            with contextlib.suppress(BlockingIOError):
+                return fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            time.sleep(TRY_SECONDS)
+        fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
     def release(self) -> None:
         self._file.close()
 
 
-def holder(folder: Path) -> str | None:
-    """Who runs the study whose ledger is in a folder, as text; None when nobody does."""
+def holder(folder: Path) -> Holder | None:
+    """Who runs the study whose ledger is in a folder; None when nobody does."""
     try:
         with open(folder / "lock") as file:
             try:
@@ -55,11 +77,11 @@ def holder(folder: Path) -> str | None:
     return None
 
 
-def _said_by(file: IO[str]) -> str:
+def _said_by(file: IO[str]) -> Holder:
     """What the holder wrote of itself."""
     file.seek(0)
     try:
         said = json.loads(file.read(LONGEST))
-        return f"process {said['pid']} on {said['host']}, since {said['since']},"
+        return Holder(str(said["host"]), int(said["pid"]), str(said["since"]))
     except (ValueError, TypeError, LookupError, RecursionError):
-        return "another process"
+        return Holder()

@@ -1,6 +1,5 @@
 """`losstune doctor` on a really run study: what is sound is left alone, what is damaged is named, and repaired."""
 
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -15,33 +14,6 @@ from losstune.search.ledger.database import Ledger
 from losstune.search.standing import ledger_path
 from losstune.trainables import checkpoint
 from losstune.trainables.messages import Saved
-
-TEXT = """\
-data: digits
-network: mlp
-losses: [softmax, squared_error]
-recipe: {epochs: 3}
-search: {trials: 2, seeds: 2, halving: {first: 1, factor: 3}}
-confirm: {seeds: 2}
-resources: {max_lanes: 1}
-"""
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory, start):
-    """A study that has ended, as its run has left it."""
-    folder = tmp_path_factory.mktemp("finished")
-    (folder / "my.yaml").write_text(TEXT)
-    ran = Ran(folder, start).run()
-    assert ran.ended.status == 0, ran.ended
-    return ran
-
-
-@pytest.fixture
-def study(finished, tmp_path, start):
-    """A copy of it, to damage."""
-    shutil.copytree(finished.folder, tmp_path / "copy")
-    return Ran(tmp_path / "copy", start)
 
 
 @pytest.fixture
@@ -206,6 +178,14 @@ def test_gaps_and_strangers_in_the_ledger_are_named(doctor, study):
                   "search-focal-0000: it was reported, but never asked for"):  # fmt: skip
         assert any(line.startswith(words) for line in said), ended
     assert said[-1].endswith("left")
+
+
+def test_a_trial_of_more_epochs_than_are_recorded_is_named(doctor, study):
+    """Its last report is gone, or a disk has altered the number."""
+    epoch = study.trials(id="search-softmax-0000")[0]["epoch"]
+    alter(study, "search-softmax-0000", epoch=epoch + 1)
+    said = f"search-softmax-0000: it has trained {epoch + 1} epochs, and {epoch} are recorded: not repaired"
+    assert said in doctor().out.splitlines()
 
 
 def test_a_member_that_has_ended_without_results(doctor, study):

@@ -327,6 +327,17 @@ def test_the_lock_is_free_once_its_holder_is_killed(holder, tmp_path):
     RunLock(tmp_path / "ledger").release()
 
 
+def test_somebody_who_looks_does_not_keep_a_run_out(tmp_path):
+    """`losstune status` takes the lock for an instant, to see whether anybody has it."""
+    looks = ("import fcntl, sys, time; file = open(sys.argv[1]); fcntl.flock(file, fcntl.LOCK_SH)\n"
+             "print('held', flush=True); time.sleep(0.05)")  # fmt: skip
+    RunLock(tmp_path / "ledger").release()
+    with subprocess.Popen([sys.executable, "-c", looks, tmp_path / "ledger" / "lock"], stdout=subprocess.PIPE,
+                          text=True) as looking:  # fmt: skip
+        assert looking.stdout.readline() == "held\n"
+        RunLock(tmp_path / "ledger").release()
+
+
 def test_the_lock_is_free_once_it_is_released(tmp_path):
     """A run in the same process may follow."""
     RunLock(tmp_path / "ledger").release()
