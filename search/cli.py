@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import signal
-import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from losstune.search.cli_options import DataRoot, Out, Set, StudyName, console, load, use_data_root
+from losstune.search.cli_records import records
 from losstune.search.ending import say_costs, say_verdict
 from losstune.spaces import InputError, StudyStopped
 from losstune.trainables.disk import disk_trouble
 from losstune.trainables.processor import prefer_wide_kernels
 
-if TYPE_CHECKING:
-    from losstune.search.study import Study
-
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
     help="Which loss should I train with, at which hyperparameters, and is the difference real?",
 )  # fmt: skip
-console = Console(highlight=False, soft_wrap=True)
-
-StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="A study file, or the name of a shipped study.")]
-Out = Annotated[Path, typer.Option("--out", help="Where studies write what they find.")]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a field of the study.")]
-DataRoot = Annotated[Path | None, typer.Option("--data-root", help="The folder of data sets; default: LOSSTUNE_DATA.")]
 
 
 @app.command()
@@ -49,8 +40,8 @@ def run(
     from losstune.search.phases import run_study
     from losstune.search.progress import Progress
 
-    _use_data_root(data_root)
-    loaded = _load(study, set_, {"confirm.seeds": seeds, "search.trials": trials, "stop.hours": hours, "name": name})
+    use_data_root(data_root)
+    loaded = load(study, set_, {"confirm.seeds": seeds, "search.trials": trials, "stop.hours": hours, "name": name})
     try:
         with Progress(loaded) as progress:
             outcome = run_study(loaded, out, address, progress)
@@ -79,7 +70,7 @@ def new(
     """
     from losstune.search.new import new_study
 
-    _use_data_root(data_root)
+    use_data_root(data_root)
     path = new_study(data, network)
     console.print(f"wrote {path}; look at it, then: losstune run {path}")
 
@@ -96,49 +87,12 @@ def check(
     from losstune.search.measure import measured, plan_lines
     from losstune.search.plan import check_metric_defined, make_plan, quick_sizes
 
-    _use_data_root(data_root)
-    loaded = _load(study, set_)
+    use_data_root(data_root)
+    loaded = load(study, set_)
     lines = plan_lines(loaded, quick_sizes(loaded))
     check_metric_defined(loaded)
     for line in lines + (measured(make_plan(loaded)) if measure else []):
         console.print(line)
-
-
-@app.command()
-def status(
-    study: Annotated[str | None, typer.Argument(metavar="[STUDY]", help="A study; default: all under --out.")] = None,
-    out: Out = Path("runs"),
-) -> None:
-    """Show what is done, running and left, its cost, and the current ranking.
-
-    Example: losstune status digits
-    """
-    from losstune.search.status import show_status
-
-    show_status(_folder(study, out) if study else None, out, console)
-
-
-@app.command()
-def report(study: StudyName, out: Out = Path("runs")) -> None:
-    """Rebuild tables, figures and page from what is recorded.
-
-    Example: losstune report digits
-    """
-    from losstune.search.ledger.database import Ledger
-    from losstune.search.ledger.lock import RunLock
-    from losstune.search.phases import report as write
-    from losstune.search.standing import ledger_path
-
-    folder = _folder(study, out)
-    Ledger.open(ledger_path(folder)).close()
-    lock = RunLock(folder / "ledger")
-    ledger = Ledger.create_or_open(ledger_path(folder))
-    try:
-        write(folder, ledger)
-    finally:
-        ledger.close()
-        lock.release()
-    say_verdict(folder, console)
 
 
 @app.command()
@@ -155,54 +109,6 @@ def compare(
     from losstune.search.compare import show_comparison
 
     show_comparison(scores, alpha, baseline, lower_is_better, console)
-
-
-@app.command()
-def ui(
-    study: Annotated[str | None, typer.Argument(metavar="[STUDY]", help="A study; default: all under --out.")] = None,
-    out: Out = Path("runs"),
-    port: Annotated[int, typer.Option(help="The port on 127.0.0.1.")] = 5000,
-) -> None:
-    """Open the MLflow UI over the studies' store, on 127.0.0.1.
-
-    Example: losstune ui digits --port 5001
-    """
-    from losstune.search.tracking import ui_command, ui_page
-
-    folder = _folder(study, out) if study else out.resolve() / "any"
-    command = ui_command(folder, port)
-    console.print(f"MLflow UI: {ui_page(folder, port)}\n(the page is there in some seconds; Ctrl-C ends it)")
-    raise typer.Exit(subprocess.call(command))
-
-
-@app.command()
-def sync(study: StudyName, out: Out = Path("runs")) -> None:
-    """Rebuild the MLflow projection from the ledger.
-
-    Example: losstune sync digits
-    """
-    from losstune.search.tracking import sync as project
-
-    result = project(_folder(study, out))
-    console.print(f"{result.where}: {result.created} runs created, {result.updated} updated, "
-                  f"{result.unchanged} as they were")  # fmt: skip
-
-
-@app.command()
-def doctor(study: StudyName, out: Out = Path("runs")) -> None:
-    """Check a study's ledger, files and MLflow runs, and repair what is safe to repair.
-
-    Example: losstune doctor digits
-    """
-    from losstune.search.doctor import examine
-
-    findings = examine(_folder(study, out))
-    for finding in findings:
-        console.print(f"{finding.what}: {finding.repaired or 'not repaired'}",
-                      style=None if finding.repaired else "yellow")  # fmt: skip
-    left = sum(finding.repaired is None for finding in findings)
-    console.print("nothing is wrong" if not findings else f"{len(findings) - left} repaired, {left} left")
-    raise typer.Exit(3 if left else 0)
 
 
 @app.command()
@@ -249,26 +155,7 @@ def studies() -> None:
     catalogue.studies(Console(highlight=False))
 
 
-def _load(study: str, set_: list[str] | None, shortcuts: dict[str, Any] | None = None) -> Study:
-    """A study with what options change of it; shortcuts: fields by their path, None where an option is not given."""
-    from losstune.search.study import load_study
-
-    given = tuple(f"{key}={value}" for key, value in (shortcuts or {}).items() if value is not None)
-    return load_study(study, (*(set_ or ()), *given))
-
-
-def _folder(study: str, out: Path) -> Path:
-    """The output folder of a study given by path or name; the study file need not be there any more."""
-    from losstune.search.study import load_study
-
-    if os.path.isdir(out / study / "ledger"):  # which is also asked of what can be no folder's name
-        return (out / study).resolve()
-    return (out / load_study(study).name).resolve()
-
-
-def _use_data_root(data_root: Path | None) -> None:
-    if data_root is not None:
-        os.environ["LOSSTUNE_DATA"] = str(data_root)
+app.add_typer(records)
 
 
 def main() -> None:

@@ -19,8 +19,8 @@ LINE_SECONDS = 10.0  # between plain lines where there is no terminal
 PACE_SECONDS = 20.0  # over which the time left is reckoned
 
 
-def table_of(study: Study, now: Standing, left: float | None = None) -> Group:
-    """The standing as a table: a row per loss, then slots, cost and time left."""
+def table_of(study: Study, now: Standing, left: float | None = None, at_rest: bool = False) -> Group:
+    """The standing as a table: a row per loss, then slots, cost and time left. at_rest: nobody runs it."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("loss", no_wrap=True)
     for name in ("trials", "running", "stopped", "failed", "best", "confirmed", "test"):
@@ -28,7 +28,7 @@ def table_of(study: Study, now: Standing, left: float | None = None) -> Group:
     leader = _leader(now)
     for row in now.losses.values():
         table.add_row(*_cells(row, now), style="bold green" if row.loss == leader else None)
-    return Group(table, Text(summary(study, now, left), style="dim"))
+    return Group(table, Text(summary(study, now, left, at_rest), style="dim"))
 
 
 def _cells(row: LossStanding, now: Standing) -> list[str]:
@@ -52,19 +52,21 @@ def _leader(now: Standing) -> str | None:
     return leaders[0] if len(leaders) == 1 else None
 
 
-def summary(study: Study, now: Standing, left: float | None) -> str:
-    """One line: phase, counts, slots, cost, time left."""
+def summary(study: Study, now: Standing, left: float | None, at_rest: bool = False) -> str:
+    """One line: phase, counts, slots, cost, time left. at_rest: nobody runs it."""
     rows = now.losses.values()
     wanted = sum(row.wanted for row in rows)
     ended, confirmed = sum(row.ended for row in rows), sum(row.confirmed for row in rows)
     parts = [now.phase, f"{ended}/{wanted} trials", f"{confirmed}/{now.seeds * len(now.losses)} confirmed"]
-    if now.phase != "done":
+    if now.phase != "done" and not at_rest:
         live = now.live_slots()
         parts.append(f"{live} {'slot' if live == 1 else 'slots'} in use, "
                      f"{now.members_running(study.search.seeds)} members")  # fmt: skip
     parts.append(f"{now.slot_seconds / 3600:.2f} slot-hours" if now.slot_seconds > 3600
                  else f"{now.slot_seconds:.0f} slot-seconds")  # fmt: skip
-    if left is not None and now.phase != "done":
+    if now.stopping() and not at_rest:
+        parts.append("saving what is trained, to stop; Ctrl-C again does not wait")
+    elif left is not None and now.phase != "done":
         parts.append(f"about {duration(left)} left")
     return f"{study.metric}: " + ", ".join(parts)
 
@@ -83,7 +85,7 @@ class Progress:
         self.study, self.console = study, console or Console(file=sys.stderr)
         self.live = Live(console=self.console, auto_refresh=False) if self.console.is_terminal else None
         self.history: list[tuple[float, Standing]] = []
-        self.last_line = 0.0
+        self.last_line, self.stopping = 0.0, False
         self.reported: set[str] = set()
 
     def __enter__(self) -> Progress:
@@ -108,6 +110,6 @@ class Progress:
                 self.reported.add(trial)
         if self.live:
             self.live.update(table_of(self.study, now, left), refresh=True)
-        elif clock - self.last_line >= LINE_SECONDS or now.phase == "done":
-            self.last_line = clock
+        elif clock - self.last_line >= LINE_SECONDS or now.phase == "done" or now.stopping() != self.stopping:
+            self.last_line, self.stopping = clock, now.stopping()
             self.console.print(summary(self.study, now, left), highlight=False, soft_wrap=True)

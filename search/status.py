@@ -26,15 +26,16 @@ def show_status(folder: Path | None, out: Path, console: Console) -> None:
         if not folders:
             raise InputError(f"{out}: no study has been run there; allowed: the --out of a run")
         for folder in folders:
-            loaded, greater, ledger = _recorded(folder)
-            console.print(f"[bold]{folder.name}[/]  {summary(loaded, standing(loaded, ledger, greater), None)}")
+            loaded, greater, ledger = recorded_study(folder)
+            now, at_rest = standing(loaded, ledger, greater), holder(folder / "ledger") is None
+            console.print(f"[bold]{folder.name}[/]  {summary(loaded, now, None, at_rest)}")
             ledger.close()
         return
-    loaded, greater, ledger = _recorded(folder)
-    now = standing(loaded, ledger, greater)
+    loaded, greater, ledger = recorded_study(folder)
+    now, runner = standing(loaded, ledger, greater), holder(folder / "ledger")
     with understood(ledger.path):
         flags = _range_flags(loaded, ledger, greater)
-        table = table_of(loaded, now)
+        table = table_of(loaded, now, at_rest=runner is None)
     ledger.close()
     console.print(table, soft_wrap=True)
     for trial, reason in now.failures[-10:]:
@@ -44,9 +45,8 @@ def show_status(folder: Path | None, out: Path, console: Console) -> None:
     room = sizes(folder)
     parts = ", ".join(f"{name} {size / 1e6:.1f}" for name, size in room.items())
     console.print(f"{sum(room.values()) / 1e6:.1f} MB under {folder} ({parts})")
-    runner = holder(folder / "ledger")
     if runner is not None:
-        console.print(f"{runner.rstrip(',')}, is running it")
+        console.print(f"{str(runner).rstrip(',')}, is running it")
     elif now.phase != "done":
         console.print("not running now; losstune run goes on where it stopped")
     trouble = problem(folder)
@@ -68,7 +68,7 @@ def _range_flags(study: Study, ledger: Ledger, greater_is_better: bool) -> list[
     return [edge_sentence(flag) for flag in flags]
 
 
-def _recorded(folder: Path) -> tuple[Study, bool, Ledger]:
+def recorded_study(folder: Path) -> tuple[Study, bool, Ledger]:
     """The study as its ledger holds it."""
     ledger = Ledger.open(ledger_path(folder))
     with understood(ledger.path):

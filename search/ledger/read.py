@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
-from losstune.search.ledger.schema import choices, events, lanes, reports, trials
+from losstune.search.ledger.schema import BACKEND_ON, choices, events, lanes, meta, reports, trials
 
 Row = dict[str, Any]
 
@@ -45,6 +45,12 @@ def latest_round(tx: Connection) -> int:
 
 def all_lanes(tx: Connection) -> list[Row]:
     return _rows(tx, select(lanes).order_by(lanes.c.started))
+
+
+def backends(tx: Connection) -> dict[str, Any]:
+    """What was measured for the study, by kind of device."""
+    rows = tx.execute(select(meta.c.key, meta.c.value).where(meta.c.key.startswith(BACKEND_ON)))
+    return {key.removeprefix(BACKEND_ON): value for key, value in rows}
 
 
 def all_events(tx: Connection) -> list[Row]:
