@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Collection, Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection
@@ -120,7 +121,8 @@ class Book:
         row = self.trials.get(report.trial)
         if row is None or (report.checkpoint is None and row["state"] == "running"):
             return
-        needed = {saved.path for saved in checkpoints(row)} if row["state"] in ("running", "cut") else set()
+        needed = {Path(saved.path).name for saved in checkpoints(row)} if row["state"] in ("running", "cut") else set()
         for path in (self.folder / "checkpoints" / row["id"]).glob("*.pt"):
-            if str(path.relative_to(self.folder)) not in needed:
+            # Names are in order; of a later one the message may be on its way.
+            if path.name not in needed and (not needed or path.name < max(needed)):
                 path.unlink(missing_ok=True)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+JOURNALS = ("-wal", "-shm")
 COPY_SECONDS = 60.0  # between copies while a study runs
 COPY_SHARE = 50  # a copy that takes t seconds is followed by COPY_SHARE * t of rest
 
@@ -43,22 +46,25 @@ def copy(source: Path, target: Path) -> None:
     try:
         if not source.is_file():
             raise FileNotFoundError(source)  # SQLite would make an empty one
-        with _open(source) as one, _open(temporary) as other:
+        with _looking_at(source) as one, contextlib.closing(sqlite3.connect(temporary)) as other:
             one.backup(other)
-        trouble = unsound(temporary)
+        trouble = unsound(temporary, own=True)
         if trouble:
             raise sqlite3.DatabaseError(trouble)
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, target)
     finally:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
 
 
-def unsound(path: Path) -> str | None:
-    """What is wrong with a ledger's file, as SQLite sees it, if anything; sqlite3.Error where it cannot look."""
+def unsound(path: Path, own: bool = False) -> str | None:
+    """What is wrong with a ledger's file, as SQLite sees it, if anything; sqlite3.Error where it cannot look.
+
+    own: it is the caller's alone, and is left without a journal.
+    """
     try:
-        with _open(path) as connection:
+        with contextlib.closing(sqlite3.connect(path)) if own else _looking_at(path) as connection:
             (said,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
             if said == "ok" and not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'trials'").fetchone():
                 said = "it has no tables"  # as a file of no length, which a crash may leave
@@ -78,34 +84,55 @@ def wrong_with(ledger: Path) -> str | None:
     return unsound(ledger)
 
 
-def _is_sound(path: Path | None) -> bool:
-    with contextlib.suppress(sqlite3.Error):
-        return path is not None and path.is_file() and unsound(path) is None
-    return False
-
-
 def mend(ledger: Path) -> str | None:
     """Make a damaged ledger readable: without its journal, if that does it, else by the copy; what was done, as text.
 
     A journal that has lost its end may hold older pages than the ledger itself. What is damaged is kept under another
-    name. None where nothing helps; then all is as it was.
+    name. None where nothing helps; then all is as it was. Whenever this is killed, the next call finds what it needs:
+    the ledger itself stays in its place until what replaces it does so.
     """
-    parts = [part for suffix in ("", "-wal", "-shm") if (part := ledger.with_name(ledger.name + suffix)).exists()]
-    stamp = time.time_ns()
-    # Not NAME-wal beside NAME: SQLite would take the two together again.
-    aside = {part: part.with_name(f"damaged-{stamp}-{number}-{part.name}") for number, part in enumerate(parts)}
-    kept, done = copy_of(ledger), None
+    kept, stamp = copy_of(ledger), time.time_ns()
+    new = ledger.with_name(f".{ledger.name}.{os.getpid()}")
+    _remove(new)  # what a process of this number may have left
     try:
-        for part, name in aside.items():
-            os.replace(part, name)
-        for source, said in ((aside.get(ledger), "its journal is set aside"), (kept, _time_of(kept))):
-            if done is None and _is_sound(source):
-                copy(source, ledger)
-                done = f"{said}; what was recorded since is trained again"
+        for source, said in ((ledger, "its journal is set aside"), (kept, _time_of(kept))):
+            if _copied_alone(source, new):
+                _set_aside(ledger, stamp)
+                os.replace(new, ledger)
+                return f"{said}; what was recorded since is trained again"
     finally:
-        for part, name in aside.items() if done is None else ():
-            os.replace(name, part)
-    return done
+        _remove(new)
+    return None
+
+
+def _remove(new: Path) -> None:
+    for suffix in ("", *JOURNALS):
+        new.with_name(new.name + suffix).unlink(missing_ok=True)
+
+
+def _copied_alone(source: Path, new: Path) -> bool:
+    """Whether a ledger without its journal is sound; then it is there under the new name too, on the disk."""
+    if not source.is_file():
+        return False
+    shutil.copyfile(source, new)
+    with contextlib.suppress(sqlite3.Error):
+        if unsound(new, own=True) is None:
+            with open(new, "rb") as file:
+                os.fsync(file.fileno())
+            return True
+    return False
+
+
+def _set_aside(ledger: Path, stamp: int) -> None:
+    """Keep what is damaged under other names; the journals leave their place, the ledger's own file does not."""
+    # Not NAME-wal beside NAME: SQLite would take the two together again.
+    for number, suffix in enumerate(("", *JOURNALS)):
+        part = ledger.with_name(ledger.name + suffix)
+        aside = part.with_name(f"damaged-{stamp}-{number}-{part.name}")
+        if part.is_dir():
+            os.replace(part, aside)  # nothing of a ledger
+        elif part.exists():
+            shutil.copyfile(part, aside) if suffix == "" else os.replace(part, aside)
 
 
 def _time_of(path: Path) -> str:
@@ -116,9 +143,7 @@ def _time_of(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def _open(path: Path) -> Iterator[sqlite3.Connection]:
-    connection = sqlite3.connect(path, timeout=60)
-    try:
+def _looking_at(path: Path) -> Iterator[sqlite3.Connection]:
+    """A ledger to read. Whoever could write would move a journal, damaged or not, into it when he closes it."""
+    with contextlib.closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=60)) as connection:
         yield connection
-    finally:
-        connection.close()

@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event, select
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import DatabaseError
 
 from losstune.search.ledger import schema
+from losstune.search.ledger.lock import RunLock
 from losstune.spaces import InputError, StudyStopped
 from losstune.trainables.disk import disk_trouble
 
@@ -34,7 +36,10 @@ class Ledger:
 
     @classmethod
     def create_or_open(cls, path: Path) -> Ledger:
-        """The ledger at a path, made if there is none, with this run as its one writer from now on."""
+        """The ledger at a path, made if there is none, with this run as its one writer from now on.
+
+        For who holds the study's lock.
+        """
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and not path.is_file():
             raise InputError(f"{path}: not a file; allowed: a ledger, or nothing of that name")
@@ -43,9 +48,12 @@ class Ledger:
             new = cls(path.with_name(f".{path.name}.{os.getpid()}"))
             schema.metadata.create_all(new.engine)
             new.close()
+            for left in ("-wal", "-shm"):  # the journal of one that was removed is not this one's
+                path.with_name(path.name + left).unlink(missing_ok=True)
             os.replace(new.path, path)
         ledger = cls(path)
-        ledger._check_version()
+        if ledger._is_older():
+            ledger._upgrade()
         with ledger.engine.begin() as tx:
             ledger.generation = (get_meta(tx, "generation") or 0) + 1
             set_meta(tx, "generation", ledger.generation)
@@ -58,10 +66,20 @@ class Ledger:
         if not path.is_file():
             raise InputError(f"{path}: no ledger there; allowed: the folder of a study that has been run")
         ledger = cls(path)
-        ledger._check_version()
+        try:
+            if ledger._is_older():
+                lock = RunLock(path.parent)  # an older losstune that runs the study would miss its columns
+                try:
+                    ledger._upgrade()
+                finally:
+                    lock.release()
+        except BaseException:
+            ledger.close()
+            raise
         return ledger
 
-    def _check_version(self) -> None:
+    def _is_older(self) -> bool:
+        """Whether it lacks what a newer losstune expects; InputError when it is of a newer one, or damaged."""
         if self.path.stat().st_size < SMALLEST:  # SQLite takes it for a new database, and would write into it
             raise InputError(f"{self.path}: not a readable ledger (it is {self.path.stat().st_size} bytes)")
         try:
@@ -74,8 +92,7 @@ class Ledger:
         if version is not None and version > schema.VERSION:
             raise InputError(f"{self.path}: written by a newer losstune (schema {version}); "
                              f"allowed: up to {schema.VERSION}")  # fmt: skip
-        if version is not None and version < schema.VERSION:
-            self._upgrade()
+        return version is not None and version < schema.VERSION
 
     def _upgrade(self) -> None:
         """Give a ledger of an older losstune what it lacks."""
@@ -146,12 +163,23 @@ def _loads(text: str) -> Any:
         raise InputError(f"the ledger is damaged: a value in it is no JSON ({error})") from None
 
 
+def _url(path: Path, fixed: bool) -> str:
+    """Where a ledger is. fixed: nothing can be written there, not even the index that SQLite makes of a journal."""
+    if not fixed:
+        return f"sqlite:///{path}"
+    journal = path.with_name(f"{path.name}-wal").exists()
+    return f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true{'' if journal else '&immutable=1'}"
+
+
 def _engine(path: Path) -> Engine:
-    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": 60}, json_deserializer=_loads)
+    fixed = not os.access(path.parent, os.W_OK)
+    engine = create_engine(_url(path, fixed), connect_args={"timeout": 60}, json_deserializer=_loads)
 
     @event.listens_for(engine, "connect")
     def _configure(connection: sqlite3.Connection, _: Any) -> None:
         connection.isolation_level = None  # sqlite3 would otherwise begin and commit on its own
+        if fixed:
+            return
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         # Few commits are in the journal alone: what a bad disk does to it costs no more than those.

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from losstune.search.ledger.book import checkpoints
 from losstune.trainables.messages import Saved
 
 Row = dict[str, Any]
 RESUMABLE = ("running", "cut")  # what was cut goes on from where it was when the study is given more hours
-_CUT_SHORT = re.compile(r"\..+\.\d+")  # ".NAME.PID": a write that never took its name
+LARGEST_PID = 2**31 - 1
+_CUT_SHORT = re.compile(r"\..+\.(\d+)(-wal|-shm|-journal)?")  # ".NAME.PID": a write that never took its name
 KEPT = {"predictions": "npz", "weights": "pt"}  # what is kept of a confirmed member, and how it is stored
 
 
@@ -22,8 +26,16 @@ def needless(folder: Path, rows: Iterable[Row]) -> list[Path]:
     """Checkpoints that no trial goes on from, and what processes that were killed have left. For a study at rest."""
     needed = {folder / saved.path for row in rows if row["state"] in RESUMABLE for saved in checkpoints(row)}
     files = [path for path in folder.rglob("*") if path.is_file()]
-    return [path for path in files if _CUT_SHORT.fullmatch(path.name) or path.match("ledger/stalled-*.txt")
+    return [path for path in files if _is_cut_short(path.name) or path.match("ledger/stalled-*.txt")
             or (path.is_relative_to(folder / "checkpoints") and path not in needed)]  # fmt: skip
+
+
+def _is_cut_short(name: str) -> bool:
+    """Whether a file is what a process that is gone has left of a write."""
+    found = _CUT_SHORT.fullmatch(name)
+    if found is None or (number := int(found[1])) > LARGEST_PID:
+        return False
+    return number == os.getpid() or not psutil.pid_exists(number)
 
 
 def remove(folder: Path, paths: Iterable[Path]) -> None:
@@ -40,12 +52,22 @@ def damaged_checkpoints(folder: Path, row: Row) -> list[Saved]:
     return [saved for saved in checkpoints(row) if digest_of(folder / saved.path) != saved.digest]
 
 
-def damaged_files(folder: Path, row: Row, weights_may_lack: bool) -> list[Path]:
-    """The files of a confirmed member that are not what was written, or missing; weights may be, once reported."""
+def first_members(rows: Iterable[Row], round_: int) -> dict[str, Row]:
+    """Per loss the member of a confirm with the lowest seed that did not fail: its weights are kept.
+
+    One that is to be trained again will have weights again.
+    """
+    own = [row for row in rows if row["phase"] == "confirm" and row["round"] == round_
+           and row["state"] in ("complete", "running")]  # fmt: skip
+    return {row["loss"]: row for row in sorted(own, key=lambda row: -row["number"])}
+
+
+def damaged_files(folder: Path, row: Row, weights_needed: bool) -> list[Path]:
+    """The files of a confirmed member that are not what was written, or missing."""
     found, known = [], row["files"] or {}
     for kind, suffix in KEPT.items():
         path = folder / kind / f"{row['id']}.{suffix}"
-        if not path.exists() and kind == "weights" and weights_may_lack:
+        if kind == "weights" and not weights_needed:
             continue
         if not path.is_file() or (kind in known and digest_of(path) != known[kind]):
             found.append(path)
@@ -63,6 +85,14 @@ def digest_of(path: Path) -> str | None:
 
 def sizes(folder: Path) -> dict[str, int]:
     """Bytes below each folder of a study, largest first."""
-    found = {place.name: sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
+    found = {place.name: sum(_size(os.path.join(at, name)) for at, _, names in os.walk(place) for name in names)
              for place in folder.iterdir() if place.is_dir()}  # fmt: skip
     return dict(sorted(found.items(), key=lambda pair: -pair[1]))
+
+
+def _size(path: str) -> int:
+    """The bytes of a file; 0 of one that is gone by now: a running study removes checkpoints."""
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0

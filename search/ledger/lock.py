@@ -25,15 +25,19 @@ class Holder:
     host: str = ""
     pid: int | None = None
     since: str = ""
+    purpose: str = "run"
 
     def __str__(self) -> str:
         return "another process" if self.pid is None else f"process {self.pid} on {self.host}, since {self.since},"
 
 
 class RunLock:
-    """Held by the run that may write a study's ledger. Raises InputError that says who holds it."""
+    """Held by the one process that may write a study's ledger. Raises InputError that says who holds it.
 
-    def __init__(self, folder: Path):
+    purpose: "run" of what trains, which `losstune stop` may stop.
+    """
+
+    def __init__(self, folder: Path, purpose: str = "other"):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._file: IO[str] = open(folder / "lock", "a+")  # noqa: SIM115 (held as long as the run)
@@ -49,7 +53,8 @@ class RunLock:
                              "allowed: an --out on a disk with locks") from None  # fmt: skip
         self._file.seek(0)
         self._file.truncate()
-        holder = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+        holder = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S"),
+                  "purpose": purpose}  # fmt: skip
         self._file.write(json.dumps(holder))
         self._file.flush()
 
@@ -82,6 +87,6 @@ def _said_by(file: IO[str]) -> Holder:
     file.seek(0)
     try:
         said = json.loads(file.read(LONGEST))
-        return Holder(str(said["host"]), int(said["pid"]), str(said["since"]))
+        return Holder(str(said["host"]), int(said["pid"]), str(said["since"]), str(said.get("purpose", "run")))
     except (ValueError, TypeError, LookupError, RecursionError):
         return Holder()

@@ -47,6 +47,11 @@ def all_lanes(tx: Connection) -> list[Row]:
     return _rows(tx, select(lanes).order_by(lanes.c.started))
 
 
+def confirmed(rows: list[Row]) -> int:
+    """How many members of confirms have ended, of some trials: a report is made of so many."""
+    return sum(row["phase"] == "confirm" and row["results"] is not None for row in rows)
+
+
 def backends(tx: Connection) -> dict[str, Any]:
     """What was measured for the study, by kind of device."""
     rows = tx.execute(select(meta.c.key, meta.c.value).where(meta.c.key.startswith(BACKEND_ON)))

@@ -1,10 +1,13 @@
 """The copy of a ledger that a run keeps, and what the doctor does with it."""
 
+import os
+import shutil
 import sqlite3
+from itertools import count
 from pathlib import Path
 
 import pytest
-from test_ledger import trial
+from test_ledger import leave_journal, trial
 
 from losstune.search.doctor import examine
 from losstune.search.ledger import read, write
@@ -116,3 +119,95 @@ def test_a_ledger_that_is_gone_or_empty_comes_back_from_its_copy(folder, left):
         ledger.path.write_bytes(left)
     assert wrong_with(ledger.path)
     assert "the copy of" in mend(ledger.path) and asked(folder) == list(range(5))
+
+
+class Killed(BaseException):
+    """Nothing catches it, as nothing catches kill -9."""
+
+
+def mend_and_die(ledger: Path, call: int, done: bool) -> str | None:
+    """Mend a ledger and be killed in a call that alters a file, after it or half-way; what was done, if it was."""
+    calls = count(1)
+
+    def mortal(real, half):
+        def die_in(source, target):
+            number = next(calls)
+            if number < call:
+                real(source, target)
+            elif number == call:
+                real(source, target) if done else half(source, target)
+                patch.setattr(Path, "unlink", lambda *_, **__: None)  # who is killed clears nothing away
+                raise Killed
+
+        return die_in
+
+    def half_a_file(source, target):
+        content = Path(source).read_bytes()
+        Path(target).write_bytes(content[: len(content) // 2])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "replace", mortal(os.replace, lambda *_: None))
+        patch.setattr(shutil, "copyfile", mortal(shutil.copyfile, half_a_file))
+        return mend(ledger)
+
+
+def journal_of_another(folder: Path) -> list[int]:
+    """Its own file is sound, but not with what lies beside it. What the ledger should hold in the end."""
+    ledger = recorded(folder, *range(20))
+    Copies(ledger.path).keep_now()
+    with ledger.transaction() as tx:
+        write.add_trial(tx, **trial(20))
+    ledger.close()
+    leave_journal(ledger.path)
+    return list(range(21))
+
+
+def bad_disk(folder: Path) -> list[int]:
+    """Its own file is damaged, and there is a journal."""
+    expected = journal_of_another(folder)[:-1]
+    damage(ledger_path(folder))
+    return expected
+
+
+def only_the_copy(folder: Path) -> list[int]:
+    """Its own file is gone, and the journal is not."""
+    expected = journal_of_another(folder)[:-1]
+    ledger_path(folder).unlink()
+    return expected
+
+
+@pytest.mark.parametrize("done", [False, True])
+@pytest.mark.parametrize("broken", [journal_of_another, bad_disk, only_the_copy])
+def test_killed_at_any_moment_of_the_mending_the_next_one_ends_it(folder, broken, done):
+    """The ledger's own file never leaves its place: a run would take the study for a new one."""
+    for call in count(1):
+        place = folder / str(call)
+        expected, path = broken(place), ledger_path(place)
+        before = path.read_bytes() if path.exists() else None
+        assert wrong_with(path) and (before is None or path.read_bytes() == before)  # who looks alters nothing
+        try:
+            assert "is trained again" in mend_and_die(path, call, done)
+            break
+        except Killed:
+            # The old one whole, or what has replaced it.
+            there = path.read_bytes() if path.exists() else None
+            assert there == before or unsound(path) is None
+            assert "is trained again" in mend(path)
+        assert wrong_with(path) is None and asked(place) == expected
+    assert wrong_with(path) is None and asked(place) == expected
+    assert call > 3  # it was killed in each of the calls
+
+
+@pytest.mark.parametrize("broken", [journal_of_another, bad_disk])
+def test_what_is_set_aside_is_whole(folder, broken):
+    """Somebody may know better than the mending what can be read of it."""
+    broken(folder)
+    path = ledger_path(folder)
+    parts = [path, *(path.with_name(f"ledger.db{suffix}") for suffix in ("-wal", "-shm"))]
+    before = [part.read_bytes() for part in parts]
+    assert mend(path)
+    kept = [sorted(path.parent.glob(f"damaged-*-{number}-{part.name}")) for number, part in enumerate(parts)]
+    assert [len(found) for found in kept] == [1, 1, 1]
+    assert [found.read_bytes() for (found,) in kept] == before
+    assert sorted(file.name for file in path.parent.iterdir() if not file.name.startswith("damaged-")) == [
+        "copy.db", "ledger.db"]  # fmt: skip

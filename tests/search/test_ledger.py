@@ -1,6 +1,7 @@
 """The durable record: what is committed stays, one run writes at a time, and what is no ledger is said to be none."""
 
 import os
+import shutil
 import signal
 import socket
 import sqlite3
@@ -171,7 +172,49 @@ def test_readers_do_not_wait_for_a_writer(ledger, path):
     reader.close()
 
 
+# --- the files of one that is gone ---
+
+
+def leave_journal(path) -> None:
+    """Have the journal of another database lie beside a path, as when only the database's own file was removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with sqlite3.connect(path.parent.parent / "other.db") as other:
+        other.execute("PRAGMA journal_mode=WAL")
+        other.execute("CREATE TABLE strangers (content)")
+        other.executemany("INSERT INTO strangers VALUES (?)", [(f"{number:05d}" * 200,) for number in range(60)])
+        other.commit()
+        for suffix in ("-wal", "-shm"):
+            shutil.copy(f"{path.parent.parent / 'other.db'}{suffix}", f"{path}{suffix}")
+    other.close()
+
+
+def test_the_journal_of_a_ledger_that_was_removed_is_not_that_of_a_new_one(path):
+    """SQLite would take it for the new one's own, and its pages for newer ones."""
+    leave_journal(path)
+    for _ in range(2):
+        ledger = Ledger.create_or_open(path)
+        with ledger.reading() as tx:
+            assert read.all_trials(tx) == read.all_reports(tx) == []
+        ledger.close()
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    connection.close()
+    assert tables >= set(schema.metadata.tables) and "strangers" not in tables
+    assert [file.name for file in path.parent.iterdir() if file.name.startswith(".")] == []
+
+
 # --- an older ledger ---
+
+
+def make_older(path, version: int) -> sqlite3.Connection:
+    """Take from a ledger's table what an older losstune did not have; a connection, which commits at its end."""
+    connection = sqlite3.connect(path)
+    for column in ("joined", "checkpoints", "files", *(["trained"] if version == 1 else [])):
+        connection.execute(f"ALTER TABLE trials DROP COLUMN {column}")
+    for column in ("checkpoint VARCHAR", "checkpoint_digest VARCHAR", "checkpoint_epoch INT NOT NULL DEFAULT 0"):
+        connection.execute(f"ALTER TABLE trials ADD COLUMN {column}")
+    return connection
 
 
 @pytest.mark.parametrize("open_", [Ledger.open, Ledger.create_or_open])
@@ -183,11 +226,7 @@ def test_a_ledger_of_an_older_losstune_is_brought_up_to_date(ledger, path, open_
             write.add_trial(tx, **trial(id=name, epoch=9, trained=9))
         set_meta(tx, "schema", version)
     ledger.close()
-    with sqlite3.connect(path) as connection:
-        for column in ("joined", "checkpoints", "files", *(["trained"] if version == 1 else [])):
-            connection.execute(f"ALTER TABLE trials DROP COLUMN {column}")
-        for column in ("checkpoint VARCHAR", "checkpoint_digest VARCHAR", "checkpoint_epoch INT NOT NULL DEFAULT 0"):
-            connection.execute(f"ALTER TABLE trials ADD COLUMN {column}")
+    with make_older(path, version) as connection:
         connection.execute("UPDATE trials SET checkpoint='/a/7.pt', checkpoint_digest='d', checkpoint_epoch=7 "
                            "WHERE id='saved'")  # fmt: skip
     for _ in range(2):
@@ -199,6 +238,47 @@ def test_a_ledger_of_an_older_losstune_is_brought_up_to_date(ledger, path, open_
         assert {row["trained"] for row in rows.values()} == {9} and {row["joined"] for row in rows.values()} == {0}
         assert rows["saved"]["checkpoints"] == [{"path": "/a/7.pt", "digest": "d", "epoch": 7}]
         assert rows["unsaved"]["checkpoints"] == [] and "checkpoint" not in rows["saved"]
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_an_older_ledger_is_left_as_it_is_while_its_study_runs(ledger, path, holder, version):
+    """The older losstune that runs it would not find its columns any more; once it has ended, all is as ever."""
+    with ledger.transaction() as tx:
+        write.add_trial(tx, **trial(epoch=9, trained=9))
+        set_meta(tx, "schema", version)
+    ledger.close()
+    with make_older(path, version):
+        pass
+    before = layout(path)
+    for _ in range(2):
+        said = one_line(path)
+        assert f"process {holder.pid} on {socket.gethostname()}" in said and "is running this study" in said
+        assert layout(path) == before
+    assert before["schema"] == version
+    holder.kill()
+    holder.wait(60)
+    Ledger.open(path).close()
+    assert layout(path) != before and layout(path)["schema"] == schema.VERSION
+    RunLock(path.parent).release()  # it was not kept
+
+
+def test_a_ledger_of_this_version_is_read_while_its_study_runs(ledger, path, holder):
+    """Nobody's lock is asked for what is only read."""
+    with ledger.transaction() as tx:
+        write.add_trial(tx, **trial())
+    reader = Ledger.open(path)
+    with reader.reading() as tx:
+        assert len(read.all_trials(tx)) == 1
+    reader.close()
+
+
+def layout(path) -> dict[str, str | int]:
+    """A ledger's columns by table, and the version that it says."""
+    connection = sqlite3.connect(path)
+    found = dict(connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'").fetchall())
+    found |= dict(connection.execute("SELECT key, value FROM meta WHERE key = 'schema'").fetchall())
+    connection.close()
+    return found
 
 
 # --- what is no ledger ---

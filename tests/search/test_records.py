@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -212,3 +213,32 @@ def test_asked_twice_to_stop_it_is_told_once(tmp_path, study):
         write(study, "INSERT INTO events (time, kind, text) VALUES (?, 'stop', 'stopped by the user')", time.time())
         assert stop_study(study.out)
         assert holder.wait(60) == 1
+
+
+# --- a disk that cannot be written ---
+
+
+@pytest.fixture
+def read_only(finished_study, tmp_path):
+    """The study on a disk of its own, mounted to be read only."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", place], capture_output=True).returncode:
+        pytest.skip("no right to mount a disk here")
+    shutil.copytree(finished_study.folder, place / "study")
+    subprocess.run(["mount", "-o", "remount,ro", place], check=True)
+    yield place / "study"
+    subprocess.run(["umount", "-l", place], check=True)
+
+
+def test_a_study_on_a_read_only_disk_can_be_read(read_only, finished_study, losstune, monkeypatch, tmp_path):
+    """An archive, say: everything but what would write there."""
+    monkeypatch.chdir(read_only)
+    trial = finished_study.trials("search", state="complete")[0]
+    for command in (["status"], ["show", trial["id"]], ["export", "--as", "csv", "--to", tmp_path / "tables"]):
+        ended = losstune(command[0], "my", *command[1:])
+        assert ended.status == 0 and ended.err == "", ended
+    assert losstune("run", "my.yaml").out.startswith("done")
+    for command in ("report", "doctor", "export"):
+        ended = losstune(command, "my")
+        assert ended.status == 2 and ended.err.count("\n") == 1 and "Read-only file system" in ended.err, ended
