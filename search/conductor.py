@@ -25,6 +25,7 @@ from losstune.trainables.messages import Message, Orders, Report
 
 MOST_CRASHES = 3  # lanes that a trial may take down before it is failed
 SETTLED_SECONDS = 120.0  # after so long a death is not its machine's fault any more
+DOUBTFUL_SECONDS = 30.0  # within which Ray finds out that a machine is lost
 Row = dict[str, Any]
 
 
@@ -33,17 +34,18 @@ class Conductor:
 
     floor: the constant predictor's metrics, which a failed member scores: {"validation": {..}, "test": {..}}.
     test: what gives a lane the sealed test split; it is handed out with confirm's first order. slots: how many lanes
-    there are to be.
+    there are to be. home: the machine that this runs on, in Ray's terms.
     """
 
     def __init__(self, study: Study, ledger: Ledger, floor: dict[str, dict[str, float]], greater_is_better: bool,
-                 test: Any = None, slots: int = 1):  # fmt: skip
+                 test: Any = None, slots: int = 1, home: str | None = None):  # fmt: skip
         self.study, self.ledger, self.test = study, ledger, test
         self.book = Book(ledger)
-        self.training = False
+        self.training, self.home = False, home
         self.lanes = Roster(self.book.folder, study.stop.stalled_minutes)
         self.stopping = False
         self.unsettled: list[tuple[str, float, list[str]]] = []  # node, time and trials of deaths that may be its fault
+        self.doubtful: dict[str, tuple[float, Death]] = {}  # trials with the last death that they may have caused
         self.untold: dict[str, list[str]] = {}  # lane -> trials that were cut while it trains them
         self.broken: str | None = None  # why the study cannot go on, if so
         with self.book.transaction() as tx:
@@ -76,7 +78,7 @@ class Conductor:
         return (self.stopping or self._finished()) and not any(map(self.book.held_by, self.lanes.lanes.values()))
 
     def lane_died(self, slot: str, why: str, with_machine: bool, when: float) -> None:
-        """What Ray says of the death of a slot's lane; with_machine: no trial is to blame. when: seconds since 1970.
+        """What Ray says of the death of a slot's lane; with_machine: no trial is to blame. when: time.monotonic().
 
         What it held is offered again at once: where a machine is lost there may be no room for another lane of the slot
         as long as the others wait for these trials.
@@ -102,6 +104,21 @@ class Conductor:
         with self.book.transaction():
             for row in map(self.book.trials.__getitem__, guiltless):
                 self.book.alter(row, crashes=max(0, row["crashes"] - 1))
+                if self.doubtful.pop(row["id"], None):
+                    self.places.offer_again(row)
+
+    def settle(self) -> None:
+        """Fail the trials whose last death was in doubt, and is their own by now: the machine is still there."""
+        now = time.monotonic()
+        over = {trial: death for trial, (died, death) in self.doubtful.items() if now - died >= DOUBTFUL_SECONDS}
+        if not over:
+            return
+        with self.book.transaction() as tx:
+            for trial, death in over.items():
+                del self.doubtful[trial]
+                if (row := self.book.trials[trial])["state"] == "running":
+                    self._fail(tx, row, death)
+            self._advance(tx)
 
     def give_up(self, reason: str) -> None:
         """End the study: what a lane met would meet every other."""
@@ -261,7 +278,13 @@ class Conductor:
     def _release(self, tx: Connection, row: Row, death: Death) -> None:
         """A trial whose lane died: offered again from its checkpoint, or failed when it was there too often."""
         row["crashes"] += not death.blameless
-        if row["crashes"] >= MOST_CRASHES:
-            self._end(tx, row, "failed", reason=f"its lane died {MOST_CRASHES} times while training it: {death.why}")
-            return
-        self.places.offer_again(row)
+        if death.blameless or row["crashes"] < MOST_CRASHES:
+            self.places.offer_again(row)
+        elif death.node in (None, self.home):
+            self._fail(tx, row, death)
+        else:  # whether it was the machine, Ray may not know yet
+            self.book.alter(row, lane=None)
+            self.doubtful[row["id"]] = time.monotonic(), death
+
+    def _fail(self, tx: Connection, row: Row, death: Death) -> None:
+        self._end(tx, row, "failed", reason=f"its lane died {MOST_CRASHES} times while training it: {death.why}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +42,20 @@ class ConductorActor:
         """
         if self.failed:
             return self.failed
-        if self.conductor.unsettled and self.conductor.broken is None:
+        if self.conductor.broken is None:
+            with contextlib.suppress(Exception):  # it is noted as what has broken the conductor
+                self._settle()
+        return self.conductor.broken
+
+    def _settle(self) -> None:
+        if self.conductor.unsettled:
             import ray
 
             dead = {node["NodeID"] for node in ray.nodes() if not node["Alive"]}
             for node in {one[0] for one in self.conductor.unsettled} & dead:
                 self.call("node_lost", node)
-        return self.conductor.broken
+        if self.conductor.doubtful:
+            self.call("settle")
 
     def over(self) -> bool:
         return self.failed is None and self.conductor.over()

@@ -31,7 +31,7 @@ class LaneDeaths(tune.Callback):
         if isinstance(error, RayActorError):
             words, node = cause(error)
             with contextlib.suppress(ray.exceptions.RayError):
-                self.conductor.call.remote("lane_died", trial.trial_id, words, node, time.time())
+                self.conductor.call.remote("lane_died", trial.trial_id, words, node, time.monotonic())
 
 
 def cause(error: RayActorError) -> tuple[str, bool]:

@@ -119,10 +119,11 @@ class Running:
         floor = {name: scorer.floor(plan.train.y, split)
                  for name, split in (("validation", plan.validation), ("test", plan.test))}  # fmt: skip
 
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        home = ray.get_runtime_context().get_node_id()
+        here = NodeAffinitySchedulingStrategy(home, soft=False)
         return ray.remote(num_cpus=0, scheduling_strategy=here)(ConductorActor).remote(
             self.ledger.path, self.ledger.generation, plan.study, floor, plan.metric.greater_is_better, [self._test],
-            self.slots,
+            self.slots, home,
         )  # fmt: skip
 
     def _fit(self) -> None:

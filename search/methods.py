@@ -31,15 +31,12 @@ def wanted(space: LossSpace, search: SearchPart, asked: int, stage: Stage | None
 
     A loss with nothing to search has one configuration. What a coarse-to-fine search comes to is known in its last
     stage; until then it may take all of search.trials. most: what any loss has been asked. Where that is more, because
-    search.trials was larger once, a loss whose configurations are drawn gets as many: budgets stay equal.
+    search.trials was larger once, every loss gets as many, as far as its method has them: budgets stay equal.
     """
     if not space.searched:
         return 1
-    if stage is None:
-        return max(search.trials, most)
-    if not stage.last:
-        return search.trials
-    return min(search.trials, asked + len(stage.left))
+    most = max(search.trials, most)
+    return most if stage is None or not stage.last else min(most, asked + len(stage.left))
 
 
 def wanted_of(study: Study, loss: str, history: History, greater_is_better: bool, most: int) -> int:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from losstune.search.ledger import read
-from losstune.search.ledger.database import understood
+from losstune.search.ledger.database import get_meta, understood
 from losstune.search.places import trial_of
 from losstune.search.progress import duration
 from losstune.search.status import recorded_study
@@ -27,13 +27,17 @@ EXTRA = 1  # epochs that a failed trial trained without reporting them
 
 @dataclass(frozen=True)
 class Recorded:
-    """A trial as the ledger has it: its row, its epochs, what was decided at its reports, and its study."""
+    """A trial as the ledger has it: its row, its epochs, what was decided at its reports, and its study.
+
+    measured: backends by kind of device. digest: of the study's data.
+    """
 
     study: Study
     row: Row
     curve: list[Row]
     decisions: dict[int, str]
     measured: dict[str, Any]
+    digest: str
 
 
 def load_trial(folder: Path, trial: str) -> Recorded:
@@ -46,11 +50,12 @@ def load_trial(folder: Path, trial: str) -> Recorded:
                 near = difflib.get_close_matches(trial, rows, n=3, cutoff=0) or ["those of a study that has begun"]
                 raise InputError(f"{trial}: no trial of {folder.name}; allowed: {', '.join(near)} ...")
             reports = [report for report in read.all_reports(tx) if report["trial"] == trial]
-            measured = read.backends(tx)
+            measured, facts = read.backends(tx), get_meta(tx, "facts")
     finally:
         ledger.close()
     curve = [epoch for report in reports for epoch in report["curve"]]
-    return Recorded(study, rows[trial], curve, {r["epoch"]: r["decision"] for r in reports}, measured)
+    return Recorded(study, rows[trial], curve, {r["epoch"]: r["decision"] for r in reports}, measured,
+                    facts["data_digest"])  # fmt: skip
 
 
 def show_trial(folder: Path, trial: str, console: Console) -> None:
@@ -106,6 +111,8 @@ def rerun_trial(folder: Path, trial: str, console: Console) -> bool:
     Nothing is written. What a lane of another kind of device recorded need not come out the same.
     """
     found = load_trial(folder, trial)
+    if not found.curve:
+        raise InputError(f"{trial}: nothing is recorded of its training; allowed: a trial that has reported")
     differing, epochs = None, 0
     for epoch in _trained(found, folder):
         recorded = found.curve[epochs] if epochs < len(found.curve) else None
@@ -132,6 +139,8 @@ def _trained(found: Recorded, folder: Path) -> Iterator[Row]:
     from losstune.trainables.inputs import Normalization
 
     plan, row = make_plan(found.study), found.row
+    if plan.digest != found.digest:
+        raise InputError(f"{found.study.where}: data: not what the study was run on; allowed: the same data")
     check_machine(found.study)
     torch.set_num_threads(max(1, int(found.study.resources.cpus)))
     job = make_job(plan, folder)

@@ -39,7 +39,7 @@ class Roster:
         self.false_starts: dict[str, int] = {}  # by slot, lanes in a row that died before they asked for anything
         self.last_death = ""
         self._node: dict[str, str | None] = {}  # lane -> the machine that it is on
-        self._started: dict[str, float] = {}  # lane -> when its process began
+        self._entered: dict[str, float] = {}  # lane -> when it was first heard of, by this machine's monotonic clock
         self._silent: set[str] = set()  # lanes that have not asked for anything yet
         self._errors: dict[str, str] = {}  # lane -> what it died of, as far as it is known
         self._seen: dict[str, float] = {}  # lane -> when the ledger was last told that it lives
@@ -52,7 +52,7 @@ class Roster:
     ) -> Death | None:
         """A lane's process has started; the death of the one that had the slot before, if nobody has told of it yet."""
         death = self.leave(tx, slot) if slot in self.lanes else None
-        self.lanes[slot], self._node[lane], self._started[lane] = lane, node, started
+        self.lanes[slot], self._node[lane], self._entered[lane] = lane, node, time.monotonic()
         self._silent.add(lane)
         write.add_lane(tx, id=lane, slot=slot, started=started, device=device)
         return death
@@ -76,9 +76,9 @@ class Roster:
             write.add_event(tx, "lane", f"slot {slot} is given up: its lanes die at their start ({self.last_death})")
 
     def is_of(self, slot: str, died: float) -> bool:
-        """Whether the lane that a slot has now is the one that died then; not if its process began later."""
+        """Whether the lane that a slot has now is the one that died then (time.monotonic); not if it came later."""
         lane = self.lanes.get(slot)
-        return lane is not None and self._started[lane] <= died
+        return lane is not None and self._entered[lane] <= died
 
     def _why(self, lane: str, why: str | None) -> str:
         """Where it stood still, else what it said itself, else what Ray says of its process."""

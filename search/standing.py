@@ -60,19 +60,21 @@ class Standing:
 
     def training(self) -> bool:
         """Whether lanes of the latest run have trained their first epochs."""
-        return any(event["kind"] == "training" and event["time"] > self._run_began() for event in self.events)
+        return any(event["kind"] == "training" for event in self._of_latest_run())
 
     def stopping(self) -> bool:
         """Whether the latest run has been asked to end."""
-        return any(event["kind"] == "stop" and event["time"] > self._run_began() for event in self.events)
+        return any(event["kind"] == "stop" for event in self._of_latest_run())
 
     def live_slots(self) -> int:
         """Slots whose lane of the latest run was heard of in the last minute."""
-        run, now = self._run_began(), time.time()
+        run, now = next((event["time"] for event in self._of_latest_run()), 0.0), time.time()
         return len({lane["slot"] for lane in self.lanes if lane["started"] > run and now - lane["seen"] < 60})
 
-    def _run_began(self) -> float:
-        return max((event["time"] for event in self.events if event["kind"] == "run"), default=0.0)
+    def _of_latest_run(self) -> list[dict[str, Any]]:
+        """Its events, the first of which says that it began; in the order of the record, for clocks may be stepped."""
+        begun = [at for at, event in enumerate(self.events) if event["kind"] == "run"]
+        return self.events[begun[-1] :] if begun else []
 
     def outside_training(self) -> float | None:
         """Slot seconds that were not training, per ended trial; None when none has ended."""

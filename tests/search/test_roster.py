@@ -100,11 +100,13 @@ def test_lanes_that_never_speak_are_counted_by_slot_until_one_does(ledger, lanes
     assert lanes.false_starts == {}
 
 
-def test_late_news_of_a_death_are_not_of_the_next_lane(ledger, lanes):
-    """Ray may tell of one that never registered, or after the next one has."""
+@pytest.mark.parametrize("ahead", [-86_400.0, 0.0, 86_400.0])
+def test_late_news_of_a_death_are_not_of_the_next_lane(ledger, lanes, monkeypatch, ahead):
+    """Ray may tell of one that never registered, or after the next one has; whatever the clock of its machine says."""
+    monkeypatch.setattr(roster.time, "monotonic", lambda: 7.0)
     assert not lanes.is_of("a", 5.0)
     with ledger.transaction() as tx:
-        lanes.enter(tx, "a", "one", 7.0, "cpu")
+        lanes.enter(tx, "a", "one", roster.time.time() + ahead, "cpu")
     assert not lanes.is_of("a", 5.0) and lanes.is_of("a", 9.0)
 
 
