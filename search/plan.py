@@ -21,7 +21,7 @@ from losstune.trainables.datasets import DATASETS, Split, load_dataset, locate
 from losstune.trainables.datasets import Sizes as KnownSizes
 from losstune.trainables.datasets.degrading import degraded, number_of
 from losstune.trainables.datasets.splitting import hold_out
-from losstune.trainables.metrics import METRICS, Metric, constant_score, resolve_metric
+from losstune.trainables.metrics import METRICS, Metric, comparable, constant_score, resolve_metric
 
 
 @dataclass(frozen=True)
@@ -94,9 +94,10 @@ def _make_plan(study: Study) -> Plan:
     check_network(study, sizes_of(plan))
     study.settle(dataset.num_classes)
     for split in (plan.validation, plan.test):
-        if math.isnan(constant_score(metric, plan.train.y, split.y, plan.num_classes)):
-            raise InputError(f"metric: {study.metric} is nan for a constant predictor, which failed trials score as; "
-                             f"allowed: a metric that is a number for any prediction")  # fmt: skip
+        score = constant_score(metric, plan.train.y, split.y, plan.num_classes)
+        if not comparable(score):
+            raise InputError(f"metric: {study.metric} is {score:g} for a constant predictor, which failed trials score "
+                             f"as; allowed: a metric that is a number for any prediction")  # fmt: skip
     return plan
 
 

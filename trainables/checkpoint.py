@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
 from pathlib import Path
+
+from losstune.trainables.disk import DiskError
 
 
 class DamagedCheckpoint(Exception):
@@ -22,7 +25,18 @@ def write(path: Path, state: dict) -> str:
 
 
 def write_bytes(path: Path, content: bytes) -> str:
-    """Write a file through a temporary one that reaches the disk before it takes the name; its sha256 in hex."""
+    """Write a file through a temporary one that reaches the disk before it takes the name; its sha256 in hex.
+
+    Raises DiskError where that cannot be done.
+    """
+    try:
+        _write_whole(path, content)
+    except OSError as error:
+        raise DiskError(error.errno, error.strerror, str(error.filename or path)) from error
+    return hashlib.sha256(content).hexdigest()
+
+
+def _write_whole(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -32,14 +46,14 @@ def write_bytes(path: Path, content: bytes) -> str:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError:
-        temporary.unlink(missing_ok=True)  # a part of it would take room on a disk that is full
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)  # a part of it would take room on a disk that is full
         raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)  # else a power cut may take the name back, after the ledger has recorded it
     finally:
         os.close(folder)
-    return hashlib.sha256(content).hexdigest()
 
 
 def read(path: Path, digest: str) -> dict:

@@ -5,6 +5,11 @@ from __future__ import annotations
 import errno
 import sqlite3
 
+
+class DiskError(OSError):
+    """A file of the study's own could not be written, whatever the reason: no trial is to blame for it."""
+
+
 _BY_ERRNO = {
     errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up", errno.EROFS: "the disk is read-only",
     errno.EIO: "the disk fails to read or write", errno.ESTALE: "the network disk is gone",
@@ -23,4 +28,6 @@ def disk_trouble(error: BaseException) -> str | None:
         # The rest of the bits say which operation; what Python's own module raises, of misuse, has no code.
         return _BY_SQLITE.get(getattr(original, "sqlite_errorcode", 0) & 0xFF)
     words = _BY_ERRNO.get(original.errno) if isinstance(original, OSError) else None
+    if words is None and isinstance(original, DiskError):
+        words = f"a file cannot be written: {original.strerror}"
     return f"{words} ({original.filename})" if words and original.filename else words

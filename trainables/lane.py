@@ -14,6 +14,7 @@ from losstune.trainables.inputs import Inputs, Normalization
 from losstune.trainables.job import Job
 from losstune.trainables.losses.combine import loss_of
 from losstune.trainables.messages import Exchange, Message, Order, Orders, Report, Saved
+from losstune.trainables.metrics import comparable
 from losstune.trainables.scoring import Scorer
 from losstune.trainables.stall import StallGuard, stall_path
 from losstune.trainables.trainer import EpochResult, Stack
@@ -286,11 +287,20 @@ class Lane:
 
     def _measured(self, order: Order) -> dict[str, Any]:
         """A confirmed member's metrics on validation and test, and the digests of the files of its logits and weights.
+
+        Or why it has failed after all.
         """
         trial, loss = order.trial, order.trial.loss
         logits = {name: self.stack.logits(trial.id, inputs)[0]
                   for name, inputs in (("validation", self.stack.validation), ("test", self.test))}  # fmt: skip
         targets = {"validation": self.validation.y, "test": self.test.y.cpu().numpy()}
+        # Validation has been trained on too where confirm trains on all.
+        measured = ("test",) if self.job.confirm_on_all else ("test", "validation")
+        scores = {name: self.job.scorer.all(logits[name], loss, targets[name]) for name in measured}
+        metric = self.job.scorer.metric.name
+        for name, found in scores.items():
+            if not comparable(found[metric]):
+                return {"failure": f"{metric} on {name} became {found[metric]:g}"}
         folder = Path(self.job.folder)
         files = {"predictions": predictions.write(folder / "predictions" / f"{trial.id}.npz", predictions.Predictions(
             logits["validation"], targets["validation"], logits["test"], targets["test"],
@@ -301,9 +311,6 @@ class Lane:
             "buffers": member.get("average_buffers", member["buffers"]),
             "mean": self.normalization.mean, "scale": self.normalization.scale,
         })  # fmt: skip
-        # Validation has been trained on too where confirm trains on all.
-        measured = ("test",) if self.job.confirm_on_all else ("test", "validation")
-        scores = {name: self.job.scorer.all(logits[name], loss, targets[name]) for name in measured}
         return {"results": scores, "files": files}
 
 
@@ -313,6 +320,7 @@ def _failure(order: Order, result: EpochResult, scorer: Scorer) -> str | None:
         if loss != loss or loss in (float("inf"), float("-inf")) or not finite:
             what = f"the training loss became {loss}" if finite or loss != loss else "a weight became infinite"
             return f"{what} in epoch {result.epoch} with seed {seed}"
-    if any(score != score for score in result.scores[scorer.metric.name]):
-        return f"{scorer.metric.name} on validation became nan in epoch {result.epoch}"
+    for score in result.scores[scorer.metric.name]:
+        if not comparable(score):
+            return f"{scorer.metric.name} on validation became {score:g} in epoch {result.epoch}"
     return None

@@ -18,6 +18,7 @@ from losstune.spaces.errors import InputError
 from losstune.trainables.user_files import call, load_function, read_text, split_reference
 
 ECE_BINS = 15
+SMALLEST, LARGEST = 1e-100, 1e100  # as in losstune.analysis.comparable, which knows nothing of training
 Function = Callable[[np.ndarray, np.ndarray], float]
 
 
@@ -186,6 +187,11 @@ def resolve_metric(spec: str, folder: Path, source: str | None, num_classes: int
         costs = _costs(source, num_classes, f"metric: {spec}")
         return Metric(spec, False, "labels", lambda z, y: float(costs[y, z.argmax(1)].mean()), "mean cost")
     return _users_metric(spec, source, num_classes)
+
+
+def comparable(score: float) -> bool:
+    """Whether the tests of significance can reckon with a score: no square of it may leave the range of floats."""
+    return score == 0 or SMALLEST <= abs(score) <= LARGEST  # which NaN and infinity are not
 
 
 def constant_score(metric: Metric, train_targets: np.ndarray, targets: np.ndarray, num_classes: int) -> float:

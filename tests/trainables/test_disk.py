@@ -51,6 +51,16 @@ def test_a_full_device():
     assert trouble_of(write_there) == "the disk is full"
 
 
+@pytest.mark.parametrize("where", ["file/a.pt", "folder"])
+def test_whatever_keeps_a_checkpoint_from_being_written_ails_the_disk(tmp_path, where):
+    """Rights, a file for a folder, a network disk that is gone: no trial is to blame; of other errors one may be."""
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder").mkdir()
+    said = trouble_of(lambda: checkpoint.write_bytes(tmp_path / where, b"x"))
+    assert said.startswith("a file cannot be written: ") and str(tmp_path) in said
+    assert trouble_of(lambda: (tmp_path / "folder").read_bytes()) is None
+
+
 def test_a_checkpoint_on_a_full_disk(small_disk):
     """The file is named, and no part of it takes the last room."""
     path = small_disk / "checkpoints" / "a.pt"

@@ -11,7 +11,7 @@ from losstune.trainables import predictions, tune_lane
 from losstune.trainables.job import Job
 from losstune.trainables.lane import Lane
 from losstune.trainables.messages import Message, Order, Orders
-from losstune.trainables.metrics import METRICS
+from losstune.trainables.metrics import METRICS, Metric
 from losstune.trainables.network import Network
 from losstune.trainables.recipe import Recipe
 from losstune.trainables.scoring import Scorer
@@ -62,8 +62,9 @@ class Script:
 def make_lane(digits, tmp_path):
     def make(script, **job):
         scorer = Scorer(METRICS["accuracy"], 10)
-        settings = {"network": Network("mlp", (1, 8, 8), 10), "recipe": Recipe(epochs=9), "width": 8, **job}
-        return Lane(Job("tests", scorer=scorer, folder=str(tmp_path), **settings), digits.train, digits.validation,
+        settings = {"network": Network("mlp", (1, 8, 8), 10), "recipe": Recipe(epochs=9), "width": 8,
+                    "scorer": scorer, **job}  # fmt: skip
+        return Lane(Job("tests", folder=str(tmp_path), **settings), digits.train, digits.validation,
                     script, "lane-1")  # fmt: skip
 
     return make
@@ -222,6 +223,24 @@ def test_divergence_is_reported_as_a_failure_with_its_reason(make_lane):
     run(make_lane(script))
     (report,) = script.reports
     assert "became" in report.failure and "with seed 0" in report.failure
+
+
+@pytest.mark.parametrize("value", [float("inf"), -float("inf"), float("nan"), 1e200, 1e-200])
+@pytest.mark.parametrize("phase", ["search", "confirm"])
+def test_a_score_that_cannot_be_compared_is_a_failure(make_lane, digits, value, phase):
+    """In an epoch of the search, or on the test split: no report could be made of it."""
+    calls = []
+
+    def score(logits, targets):
+        calls.append(len(targets))
+        return value if phase == "search" or len(targets) == len(digits.test) else 0.5
+
+    scorer = Scorer(Metric("own", True, "labels", score, "own"), 10)
+    script = Script(Order(trial(phase=phase, seeds=(0,), epochs=2), 1, (2,)), test=digits.test)
+    run(make_lane(script, scorer=scorer))
+    (report,) = script.reports
+    where = "validation" if phase == "search" else "test"
+    assert report.failure.startswith(f"own on {where} became {value:g}") and report.results is None and calls
 
 
 @pytest.mark.parametrize("late", [0, 2])
