@@ -41,6 +41,7 @@ class Found:
     tags: dict[str, str] = field(default_factory=dict)
     params: dict[str, str] = field(default_factory=dict)
     points: frozenset = frozenset()  # those that this process wrote
+    metrics: frozenset = frozenset()  # the names of those that were there when it was discovered
 
     def shows(self, run: Run, parent: str | None) -> bool:
         same = self.written == run.digest() and self.status == run.status and self.tags.get(PARENT) == parent
@@ -136,15 +137,13 @@ class Store:
             self._client.delete_run(run.info.run_id)
         tags = first.data.tags
         return Found(first.info.run_id, tags.get(WRITTEN), first.info.status, first.info.end_time, tags,
-                     dict(first.data.params))  # fmt: skip
+                     dict(first.data.params), metrics=frozenset(first.data.metrics))  # fmt: skip
 
     def _show(self, run: Run, picture: Picture) -> str:
         parent = self.found[run.parent].run_id if run.parent else None
         found, outcome = self.found.get(run.id), "updated"
         report = _digest(picture.report) if run.id == "report" and picture.report else None
-        if found is not None and any(found.params.get(key, value) != value for key, value in _params(run).items()):
-            # Another configuration had this number, in a ledger whose end a bad disk has lost. MLflow changes no
-            # parameters.
+        if found is not None and self._is_of_another(found, run):
             self._client.delete_run(found.run_id)
             found = None
         if found is None:
@@ -157,6 +156,22 @@ class Store:
             self._client.set_tag(found.run_id, REPORT, report, synchronous=True)
             found.tags[REPORT] = report
         return outcome
+
+    def _is_of_another(self, found: Found, run: Run) -> bool:
+        """Whether what is there was recorded in a part of the ledger that a bad disk has lost.
+
+        Another configuration may have had this number, and MLflow changes no parameters; epochs that were trained again
+        have other times, and MLflow would keep both.
+        """
+        if any(found.params.get(key, value) != value for key, value in _params(run).items()):
+            return True
+        if found.points or found.written == run.digest():
+            return False  # this process wrote it, or it is the same
+        times = {(point.key, point.step): point.time for point in run.points}
+        # What a parent has of means and of its choice grows with its children, and is written anew.
+        names = found.metrics if run.parent is not None else found.metrics & {"best_score"}
+        return any(times.get((name, point.step)) != point.timestamp for name in names
+                   for point in self._client.get_metric_history(found.run_id, name))  # fmt: skip
 
     def _create(self, run: Run, parent: str | None, ledger: str) -> Found:
         # The identity is written in the call that makes the run: a crash right after it leaves no stranger.
@@ -230,6 +245,8 @@ def _connect(uri: str, artifacts: Path | None) -> Any:
             for left in file.parent.glob(f"{new.name}*"):  # with its journal
                 left.unlink()
             MlflowClient(f"sqlite:///{new}").search_experiments(max_results=1)
+            for left in file.parent.glob(f"{file.name}-*"):  # the journal of one that was removed is not this one's
+                left.unlink()
             os.replace(new, file)
         client = MlflowClient(uri)
         client.search_experiments(max_results=1)

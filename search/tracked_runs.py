@@ -105,14 +105,19 @@ class _Recorded:
         self.round, choices = read.latest_round(tx), read.all_choices(tx)
         self.choices = {row["loss"]: row for row in choices}
         self.curves = _curves(read.all_reports(tx))
-        self.by_id = {row["id"]: row for row in self.trials}
         began = [event["time"] for event in events[:1]]
         self.key = hashlib.sha256(json.dumps([self.about["name"], began]).encode()).hexdigest()[:12]
         made_of = get_meta(tx, "report_of") or {}
-        confirmed = sum(row["phase"] == "confirm" for row in self.trials)
-        self.current = (made_of.get("confirmed"), made_of.get("round")) == (confirmed, self.round)
+        self.current = (made_of.get("confirmed"), made_of.get("round")) == (read.confirmed(self.trials), self.round)
+        self.trials = [row if self._belongs(row) else _abandoned(row) for row in self.trials]
         self.current &= made_of.get("study") == self.about and all(row["state"] != "running" for row in self.trials)
+        self.by_id = {row["id"]: row for row in self.trials}
         self.verdict = _verdict(folder) if self.current else None
+
+    def _belongs(self, row: Row) -> bool:
+        """Whether a trial is of the study as it is now: losses may be taken out, and seeds become fewer."""
+        beyond = row["phase"] == "confirm" and row["number"] >= self.about["confirm"]["seeds"]
+        return row["loss"] in self.about["losses"] and not beyond
 
     def groups(self) -> list[tuple[str, int, str]]:
         """Phase, round and loss of every parent run, in the order in which they were begun."""
@@ -125,13 +130,14 @@ class _Recorded:
         """The search over one loss: how the best full-length score grew with the trials, and what was chosen."""
         choice = self.choices.get(loss)
         chosen = self.by_id.get(choice["trial"]) if choice else None
-        running = choice is None or any(row["state"] == "running" for row in rows)
+        wanted = loss in self.about["losses"]
+        running = (choice is None and wanted) or any(row["state"] == "running" for row in rows)
         states = [row["state"] for row in rows]
         counts = {f"trials_{state}": str(states.count(state)) for state in STATUS if state in states}
         tags = {"trials": str(len(rows)), **counts}
         if chosen is not None:
             tags |= {"chosen_trial": _name(chosen), "configuration": _text(chosen["parameters"])}
-        state = "running" if running else "complete" if chosen else "failed"
+        state = "running" if running else "complete" if chosen else "failed" if wanted else "cut"
         return self._parent(f"search-{loss}", f"search {loss}", rows, state, tags, points=self._progress(rows, chosen))
 
     def _progress(self, rows: list[Row], chosen: Row | None) -> tuple[Point, ...]:
@@ -150,9 +156,9 @@ class _Recorded:
         round_, ended = rows[0]["round"], _ended(rows)
         running = any(row["state"] == "running" for row in rows)
         if not running and len(ended) < self.about["confirm"]["seeds"]:
-            running = round_ == self.round  # the others are still to come
-        failed = all(row["state"] == "failed" for row in rows)
-        state = "running" if running else "failed" if failed else "complete"
+            running = round_ == self.round and loss in self.about["losses"]  # the others are still to come
+        states = {row["state"] for row in rows}
+        state = "running" if running else states.pop() if states in ({"failed"}, {"cut"}) else "complete"
         first = rows[0]
         tags = {"round": str(round_), "seeds": str(len(ended)), "config_hash": _config_hash(first),
                 "configuration": _text(first["parameters"])}  # fmt: skip
@@ -265,6 +271,11 @@ def _curves(reports: list[Row]) -> dict[str, dict[int, tuple[dict[str, float], i
             values["train_loss"] = fmean(epoch["train_loss"])
             curves.setdefault(report["trial"], {})[epoch["epoch"]] = values, _ms(report["time"])
     return curves
+
+
+def _abandoned(row: Row) -> Row:
+    """A trial that the study does not have any more. If it was not over, nobody goes on with it."""
+    return {**row, "state": "cut"} if row["state"] == "running" else row
 
 
 def _verdict(folder: Path) -> Row | None:

@@ -23,6 +23,7 @@ from losstune.search import tracking
 from losstune.search.ledger import write
 from losstune.search.ledger.database import Ledger, set_meta
 from losstune.search.standing import ledger_path
+from losstune.search.tracked_runs import picture
 from losstune.search.tracking import Projection, problem, sync, tracking_uri, ui_command, ui_page
 from losstune.spaces import InputError
 
@@ -217,6 +218,79 @@ def test_a_store_wiped_during_the_study_is_rebuilt(folder):
     assert len(runs(folder)) == RUNS
 
 
+def test_a_store_of_which_only_the_file_was_removed_is_made_anew(folder):
+    """The journals that are left are not the new store's, and SQLite would take them for its own."""
+    script = """
+import os, signal, sys
+from pathlib import Path
+from losstune.search.tracking import sync
+sync(Path(sys.argv[1]))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    killed = subprocess.run([sys.executable, "-P", "-c", script, str(folder)], capture_output=True)
+    assert killed.returncode == -signal.SIGKILL
+    store = folder.parent / "mlflow.db"
+    left = {suffix: store.with_name(store.name + suffix) for suffix in ("-wal", "-shm")}
+    assert all(path.stat().st_size for path in left.values())
+    store.unlink()
+    assert sync(folder).created == RUNS
+    assert len(runs(folder)) == RUNS
+    with sqlite3.connect(store) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        ids = connection.execute("SELECT value FROM tags WHERE key = 'losstune.id'").fetchall()
+    connection.close()
+    assert len(ids) == len(set(ids)) == RUNS
+    assert sync(folder).unchanged == RUNS
+
+
+def test_epochs_that_were_trained_again_are_there_once(folder):
+    """The ledger lost its end, as a bad disk does it, and the same configuration came to other times."""
+    trial, seed, time_ = "search-softmax-0001", "confirm0-softmax-0001", BEGAN + 7200
+    sync(folder)
+    before = runs(folder)
+    with sqlite3.connect(ledger_path(folder)) as connection:
+        connection.execute("UPDATE reports SET time = ? WHERE trial IN (?, ?)", (time_, trial, seed))
+    connection.close()
+    result = sync(folder)
+    assert (result.created, result.updated, result.unchanged) == (2, 0, RUNS - 2)
+    after = runs(folder)
+    for name in ("softmax 001", "softmax seed 01"):
+        history = points(folder, after[name], "train_loss") + points(folder, after[name], "validation_accuracy")
+        assert [(step, when) for step, _, when in history] == 2 * [(1, 1000 * time_), (2, 1000 * time_)]
+        assert after[name].data.tags["mlflow.parentRunId"] == before[name].data.tags["mlflow.parentRunId"]
+    assert after["softmax 000"].info.run_id == before["softmax 000"].info.run_id
+    assert [step for step, *_ in points(folder, after["softmax 000"], "train_loss")] == [1, 2]
+    assert sync(folder).unchanged == RUNS
+
+
+def test_a_trial_that_was_further_than_it_is_now_shows_what_it_has(folder):
+    """The ledger lost its end, and the epochs that it lost are still to come: another process finds them in MLflow."""
+    sync(folder)
+    (report,) = rows_of(folder, "SELECT curve FROM reports WHERE trial = 'search-softmax-0001'")
+    with sqlite3.connect(ledger_path(folder)) as connection:
+        connection.execute("UPDATE reports SET epoch = 1, curve = ? WHERE trial = 'search-softmax-0001'",
+                           (json.dumps(json.loads(report[0])[:1]),))  # fmt: skip
+        connection.execute("UPDATE trials SET state = 'running', epoch = 1, ended = NULL "
+                           "WHERE id = 'search-softmax-0001'")  # fmt: skip
+    connection.close()
+    sync(folder)
+    run = runs(folder)["softmax 001"]
+    assert run.info.status == "RUNNING"
+    assert [step for step, *_ in points(folder, run, "train_loss")] == [1]
+
+
+def points(folder: Path, run, key: str) -> list[tuple[int, float, int]]:
+    """A run's history of a metric in MLflow, each point with its step, value and time."""
+    return [(m.step, m.value, m.timestamp) for m in client(folder).get_metric_history(run.info.run_id, key)]
+
+
+def rows_of(folder: Path, query: str) -> list[tuple]:
+    connection = sqlite3.connect(ledger_path(folder))
+    found = connection.execute(query).fetchall()
+    connection.close()
+    return found
+
+
 def test_a_deleted_experiment_is_restored(folder):
     sync(folder)
     before, mlflow = contents(folder), client(folder)
@@ -308,6 +382,113 @@ def test_what_runs_is_shown_while_it_runs_and_finished_when_it_ends(tmp_path, em
         assert (after[name].info.status, after[name].info.end_time) == ("FINISHED", 1000 * (BEGAN + 60))
     history = client(folder).get_metric_history(after["softmax 000"].info.run_id, "train_loss")
     assert len(history) == 2
+
+
+# --- what the study does not have any more ---
+
+
+def change_study(folder: Path, confirmed: int, dropped: tuple[str, ...] = (), running: tuple[str, ...] = (),
+                 **changes) -> None:  # fmt: skip
+    """Have a finished study be another one than it was. Some trials are as they were in training, others not there.
+
+    confirmed: the members that its report, which is made anew, is of.
+    """
+    about, ledger = ABOUT | changes, Ledger.create_or_open(ledger_path(folder))
+    with ledger.transaction() as tx:
+        for trial in dropped:
+            tx.exec_driver_sql("DELETE FROM trials WHERE id = ?", (trial,))
+            tx.exec_driver_sql("DELETE FROM reports WHERE trial = ?", (trial,))
+        for trial in running:
+            write.set_trial(tx, trial, state="running", ended=None, results=None, score=None, best_epoch=None)
+        tx.exec_driver_sql("DELETE FROM choices WHERE trial NOT IN (SELECT id FROM trials WHERE state = 'complete')")
+        set_meta(tx, "study", about)
+        set_meta(tx, "report_of", {"study": about, "confirmed": confirmed, "round": 0})
+    ledger.close()
+
+
+CONFIRM = tuple(f"confirm0-squared_error-{seed:04d}" for seed in range(2))
+SEARCH = tuple(f"search-squared_error-{number:04d}" for number in range(2))
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """A finished study that nobody has projected."""
+    return finished_study(tmp_path / "runs" / "tiny")
+
+
+def pictured(folder: Path) -> dict:
+    """The runs of a picture by name. Its report must be up to date, and nothing in it be running."""
+    found = picture(folder)
+    shown = {run.name: run for run in found.runs}
+    assert len(shown) == len(found.runs) and found.report == folder / "report"
+    answer = {"winner": "softmax", "best_set": "softmax", "status": "done"}
+    assert answer.items() <= shown["report tiny"].tags.items() and answer.items() <= found.tags.items()
+    assert shown["confirm softmax"].tags["in_best_set"] == "true"
+    assert {run.status for run in shown.values()} <= {"FINISHED", "FAILED", "KILLED"}
+    return shown
+
+
+def test_a_loss_that_was_taken_out_while_it_was_searched_does_not_hide_the_answer(finished):
+    """Nobody goes on with its trials, so they are killed."""
+    change_study(finished, 2, dropped=CONFIRM, running=SEARCH, losses=["softmax"])
+    shown = pictured(finished)
+    for name in ("squared_error 000", "squared_error 001", "search squared_error"):
+        assert shown[name].status == "KILLED" and shown[name].end is None
+        assert shown[name].tags["state"] == "cut"
+    assert shown["search squared_error"].tags["trials_cut"] == "2"
+    assert shown["search softmax"].status == shown["confirm softmax"].status == "FINISHED"
+    assert len(shown) == RUNS - 3
+
+
+def test_a_loss_that_was_taken_out_between_two_trials_does_not_hide_the_answer(finished):
+    """None of its trials runs, and none was chosen: its search was not brought to an end."""
+    change_study(finished, 2, dropped=(*CONFIRM, SEARCH[0]), losses=["softmax"])
+    shown = pictured(finished)
+    assert shown["squared_error 001"].status == "FAILED" and shown["search squared_error"].status == "KILLED"
+
+
+def test_a_loss_that_was_taken_out_while_it_was_confirmed_does_not_hide_the_answer(finished):
+    """What had ended of it stays as it was."""
+    change_study(finished, 3, running=CONFIRM[1:], losses=["softmax"])
+    shown = pictured(finished)
+    assert shown["squared_error seed 01"].status == "KILLED" and shown["squared_error seed 00"].status == "FINISHED"
+    assert shown["confirm squared_error"].status != "RUNNING"
+    assert shown["search squared_error"].status == "FINISHED"
+
+
+@pytest.mark.parametrize("others", [(), CONFIRM[1:]])
+def test_a_seed_beyond_those_that_are_wanted_does_not_hide_the_answer(finished, others):
+    """confirm.seeds was lowered while it was in training."""
+    seeds = ("confirm0-softmax-0001", *others)
+    change_study(finished, 4 - len(seeds), running=seeds, confirm={"seeds": 1})
+    shown = pictured(finished)
+    assert shown["softmax seed 01"].status == "KILLED" and shown["softmax seed 00"].status == "FINISHED"
+    assert shown["confirm softmax"].status == shown["confirm squared_error"].status == "FINISHED"
+    assert shown["squared_error seed 01"].status == ("KILLED" if others else "FINISHED")
+
+
+def test_what_the_study_still_has_and_runs_is_no_answer_yet(finished):
+    """A report of before its seed was begun anew is not up to date."""
+    change_study(finished, 3, running=CONFIRM[1:])
+    found = picture(finished)
+    shown = {run.name: run for run in found.runs}
+    assert found.report is None and "report tiny" not in shown and found.tags["winner"] == "not yet"
+    assert shown["squared_error seed 01"].status == shown["confirm squared_error"].status == "RUNNING"
+
+
+def test_a_loss_that_is_taken_out_is_no_longer_shown_as_running(folder):
+    """Its runs in MLflow end, and the answer is there."""
+    change_study(folder, 2, dropped=CONFIRM, running=SEARCH)
+    sync(folder)
+    found, names = runs(folder), ("squared_error 000", "squared_error 001", "search squared_error")
+    assert "report tiny" not in found and {found[name].info.status for name in names} == {"RUNNING"}
+    change_study(folder, 2, losses=["softmax"])
+    sync(folder)
+    after = runs(folder)
+    assert {after[name].info.status for name in names} == {"KILLED"}
+    assert [after[name].info.run_id for name in names] == [found[name].info.run_id for name in names]
+    assert after["report tiny"].data.tags["winner"] == "softmax"
+    assert sync(folder).unchanged == len(after)
 
 
 def test_a_pass_can_be_had_without_delay(tmp_path, monkeypatch):
