@@ -105,14 +105,14 @@ def _checkpoints(tx: Connection, folder: Path, rows: list[Row]) -> Iterator[Find
 
 def _members(tx: Connection, folder: Path, rows: list[Row]) -> Iterator[Finding]:
     """Confirmed members whose predictions or weights are damaged: they are trained again, to the same bits."""
-    round_, reported = read.latest_round(tx), get_meta(tx, "report_of") is not None
+    round_ = read.latest_round(tx)
     losses = (get_meta(tx, "study") or {}).get("losses", [])  # of others nothing is kept any more
+    firsts = files.first_members(rows, round_)
     members = [row for row in rows if row["phase"] == "confirm" and row["state"] == "complete"
                and row["round"] == round_ and row["loss"] in losses]  # fmt: skip
-    firsts = {row["loss"]: row["id"] for row in sorted(members, key=lambda row: -row["number"])}
     for row in members:
-        # Of a study that is reported the weights of every loss's first seed are kept, see winner.py.
-        damaged = files.damaged_files(folder, row, reported and row["id"] not in firsts.values())
+        # A report takes the weights of a first member, and drops all others, see winner.py.
+        damaged = files.damaged_files(folder, row, weights_needed=row is firsts[row["loss"]])
         if damaged:
             names = ", ".join(str(path.relative_to(folder)) for path in damaged)
             write.set_trial(tx, row["id"], state="running", results=None, files=None, ended=None, lane=None,

@@ -88,10 +88,11 @@ def run_study(study: Study | str | Path, out: str | Path = "runs", address: str 
     if finished is not None:
         return Outcome(folder, finished, new=False, projection_behind=_catch_up(plan, folder))
     check_machine(study) if address is None else check_address(address)
-    lock = RunLock(folder / "ledger")
+    lock = RunLock(folder / "ledger", "run")
     ledger = Ledger.create_or_open(ledger_path(folder))
     try:
         with understood(ledger.path):
+            _agree(plan, folder)  # another run may have begun it since
             record(plan, ledger)
         return _go_on(plan, ledger, folder, address, watch)
     finally:
@@ -122,10 +123,11 @@ def _go_on(plan: Plan, ledger: Ledger, folder: Path, address: str | None, watch:
         now = standing(plan.study, ledger, greater)
         Copies(ledger.path).keep_now()
         if now.phase == "done":
+            _tidy(folder, ledger)  # what lies in the report's folder goes to MLflow
             report(folder, ledger)
             projection.finish()
-            _tidy(folder, ledger)
             _note_projected(ledger, projection)
+            Copies(ledger.path).keep_now()
         behind = projection.behind
     return Outcome(folder, now, True, interrupted or now.phase != "done", behind)
 
@@ -235,7 +237,7 @@ def report(folder: Path, ledger: Ledger) -> Path:
 
 def _report_inputs(tx: Any) -> dict[str, Any]:
     """What a report is made from, to know whether it is up to date."""
-    return {"study": get_meta(tx, "study"), "confirmed": len(read.all_trials(tx, "confirm")),
+    return {"study": get_meta(tx, "study"), "confirmed": read.confirmed(read.all_trials(tx, "confirm")),
             "round": read.latest_round(tx), "version": version("losstune")}  # fmt: skip
 
 
@@ -249,6 +251,8 @@ def _mend(folder: Path) -> None:
         return
     lock = RunLock(folder / "ledger")
     try:
+        if wrong_with(path) is None:  # another run has just done it
+            return
         done = mend(path)
     finally:
         lock.release()

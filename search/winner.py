@@ -11,6 +11,7 @@ import yaml
 from losstune.analysis.results import Results
 from losstune.search.ledger import read
 from losstune.search.ledger.database import Ledger, get_meta
+from losstune.search.ledger.files import first_members
 from losstune.spaces import InputError
 from losstune.trainables.checkpoint import write_bytes
 
@@ -42,18 +43,18 @@ def write_winner(results: Results, folder: Path, ledger: Ledger) -> Path:
 
     Of every loss the weights of its first seed that did not fail stay, under weights/.
     """
-    kept = _first_members(results)
+    complete = set(results.members.loc[results.members["state"] == "complete", "loss"])
     means = results.score_matrix().mean()
-    loss = max((name for name in means.index if name in kept), key=means.get, default=None)
+    loss = max((name for name in means.index if name in complete), key=means.get, default=None)
     path = folder / "report" / "winner.yaml"
     if loss is None:
         path.unlink(missing_ok=True)
         return path
     with ledger.reading() as tx:
-        round_ = read.latest_round(tx)
-        rows = {row["id"]: row for row in read.all_trials(tx, "confirm")}
+        # Of losses that were taken out too: they may come back.
+        firsts = first_members(read.all_trials(tx, "confirm"), read.latest_round(tx))
         sources, recipe = get_meta(tx, "identity")["sources"], get_meta(tx, "identity")["recipe"]
-    row = rows[f"confirm{round_}-{loss}-{kept[loss]:04d}"]
+    row = firsts[loss]
     weights = _weights(folder, row)
     write_bytes(path.with_suffix(".pt"), weights)
     fields = {
@@ -66,7 +67,7 @@ def write_winner(results: Results, folder: Path, ledger: Ledger) -> Path:
         "network_source": sources.get("network"),
     }  # fmt: skip
     write_bytes(path, (_use(fields, path) + yaml.safe_dump(fields, sort_keys=False, width=120)).encode())
-    _drop_other_weights(folder, {f"confirm{round_}-{name}-{seed:04d}.pt" for name, seed in kept.items()})
+    _drop_other_weights(folder, {f"{row['id']}.pt" for row in firsts.values()})
     return path
 
 
@@ -78,12 +79,6 @@ def _weights(folder: Path, row: Row) -> bytes:
         raise InputError(f"{path}: {'missing' if content is None else 'not what was written'}; allowed: after "
                          f"`losstune doctor {folder.name}` the next run trains this member again")  # fmt: skip
     return content
-
-
-def _first_members(results: Results) -> dict[str, int]:
-    """Per loss the first seed that did not fail."""
-    complete = results.members[results.members["state"] == "complete"]
-    return {loss: int(seed) for loss, seed in complete.groupby("loss")["seed"].min().items()}
 
 
 def _drop_other_weights(folder: Path, keep: set[str]) -> None:

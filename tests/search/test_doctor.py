@@ -1,5 +1,6 @@
 """`losstune doctor` on a really run study: what is sound is left alone, what is damaged is named, and repaired."""
 
+import contextlib
 import sqlite3
 import subprocess
 import sys
@@ -10,7 +11,8 @@ from ran import Ran
 
 from losstune.search.ledger import read, write
 from losstune.search.ledger.copies import copy_of
-from losstune.search.ledger.database import Ledger
+from losstune.search.ledger.database import Ledger, set_meta
+from losstune.search.phases import _report_inputs
 from losstune.search.standing import ledger_path
 from losstune.trainables import checkpoint
 from losstune.trainables.messages import Saved
@@ -107,10 +109,14 @@ def test_no_study(losstune, tmp_path, name):
 
 
 def test_what_nothing_needs_is_removed(doctor, study):
-    """Checkpoints of trials that have ended, and halves of files that a kill has left; nothing else."""
+    """Checkpoints of trials that have ended, and halves of files that a kill has left; nothing else.
+
+    No process of Linux has a number as high as those.
+    """
     before = study.files(".")
     orphans = ["checkpoints/search-softmax-0000/001-00002.pt", "checkpoints/gone/001-00001.pt",
-               "predictions/.confirm0-softmax-0000.npz.4711", "report/.winner.yaml.12", ".x.y.99"]  # fmt: skip
+               "predictions/.confirm0-softmax-0000.npz.4194305", "report/.winner.yaml.4194306",
+               ".x.y.4194307"]  # fmt: skip
     for name in orphans:
         (study.out / name).parent.mkdir(parents=True, exist_ok=True)
         (study.out / name).write_bytes(b"x" * 1000)
@@ -163,6 +169,36 @@ def test_what_is_lost_of_a_member_is_trained_again_to_the_same_bits(doctor, stud
     assert "nothing is wrong" in doctor().out
 
 
+def test_what_a_report_has_dropped_is_not_missed(doctor, study):
+    """However often it is looked at, and though the report is to be made again: one member is damaged, not all."""
+    trial = "confirm0-softmax-0000"
+    (study.out / "predictions" / f"{trial}.npz").write_bytes(b"")
+    assert f"{trial}: what was kept of it is damaged" in doctor().out
+    assert "damaged" not in doctor().out
+    assert [row["id"] for row in study.trials(state="running")] == [trial]
+
+
+def test_a_loss_that_was_taken_out_comes_back_with_its_weights(study):
+    """They are kept, though no report names them for a while."""
+    first = (study.report / "runs.csv").read_text()
+    assert study.run("--set", "losses=[softmax]").ended.status == 0
+    assert study.run().ended.status == 0
+    assert (study.report / "runs.csv").read_text() == first
+
+
+def test_a_lane_that_cannot_write_stops_the_study_and_blames_no_trial(doctor, study):
+    """What stands in the way is named; when it is gone the same command goes on."""
+    path = study.out / "predictions" / "confirm0-softmax-0000.npz"
+    path.unlink()
+    doctor()
+    path.mkdir()
+    ended = study.run().ended
+    assert ended.status == 3 and "the study stopped: a file cannot be written" in ended.err, ended
+    assert path.name in ended.err and "Traceback" not in ended.err and not study.trials(state="failed")
+    path.rmdir()
+    assert study.run().ended.status == 0 and path.is_file() and not study.trials(state="failed")
+
+
 # --- the ledger ---
 
 
@@ -192,6 +228,17 @@ def test_a_member_that_has_ended_without_results(doctor, study):
     """It is named."""
     alter(study, "confirm0-softmax-0000", results=None)
     assert "confirm0-softmax-0000: it has ended without results" in doctor().out
+
+
+def test_a_report_of_fewer_members_than_have_ended_is_not_the_last_word(doctor, study):
+    """It was asked for while the others were trained, whose run was killed before it made its own."""
+    last = study.trials(id="confirm0-softmax-0001")[0]
+    alter(study, last["id"], results=None, state="running", ended=None)
+    with contextlib.closing(Ledger.create_or_open(ledger_path(study.out))) as ledger, ledger.transaction() as tx:
+        set_meta(tx, "report_of", _report_inputs(tx))  # as `losstune report` does
+    alter(study, last["id"], **{name: last[name] for name in ("results", "state", "ended")})
+    assert not study.run().ended.out.startswith("done")
+    assert study.run().ended.out.startswith("done")
 
 
 def test_a_damaged_ledger_is_replaced_by_its_copy(doctor, study):
