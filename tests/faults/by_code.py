@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import psutil
+
 from faults.by_signal import kill_tree
 from faults.journey import Journey
 from faults.moments import Moment
 from faults.studies import POISON
+from losstune.search.ledger import read
 
+ROOM = 8 * 2**30  # bytes: more than two studies of these take
 WORDS = {"hang": "nothing moved for 0.1 minutes, in misbehave of my_metric.py", "abort": "killed or crashed"}
 
 
@@ -18,12 +22,23 @@ def abort_once(journey: Journey, moment: Moment) -> None:
     _once(journey, moment, "abort")
 
 
+def hog_once(journey: Journey, moment: Moment) -> None:
+    """Until Ray ends its process: there the limit is a little above what the machine uses now."""
+    memory = psutil.virtual_memory()
+    journey.environment["RAY_memory_usage_threshold"] = f"{1 - (memory.available - ROOM) / memory.total:.3f}"
+    _once(journey, moment, "hog")
+    said = [event["text"] for event in journey.ran.read(read.all_events) if event["kind"] == "lane"]
+    journey.expect(not journey.struck or any("for want of memory" in text for text in said), f"lanes died: {said}")
+
+
 def _once(journey: Journey, moment: Moment, what: str) -> None:
     running = journey.begin()
     if journey.come(running, moment):
         (journey.ran.folder / f"once-{what}").touch()
     journey.ended(running, 0)
-    (journey.ran.folder / f"once-{what}").unlink(missing_ok=True)  # it came too late
+    if (journey.ran.folder / f"once-{what}").exists():
+        (journey.ran.folder / f"once-{what}").unlink()
+        journey.missed("nothing was scored any more")
 
 
 def hang_always(journey: Journey, moment: Moment) -> None:
@@ -36,7 +51,7 @@ def abort_always(journey: Journey, moment: Moment) -> None:
 
 def _always(journey: Journey, what: str) -> None:
     """The trial is failed with its reason after three lanes; the others finish."""
-    journey.deaths = 3
+    journey.deaths, journey.struck = 3, True
     (journey.ran.folder / f"always-{what}").touch()
     journey.ended(journey.begin(), 0)
     loss, parameters = POISON

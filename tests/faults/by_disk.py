@@ -30,7 +30,8 @@ def disk_full(journey: Journey, moment: Moment) -> None:
     running = journey.begin()
     if journey.come(running, moment):
         fill(place / "filler", journey.draw.randrange(0, 50_000))
-    journey.ended(running, 3, 0, says="the disk is full")
+    if journey.ended(running, 3, 0, says="the disk is full").status == 0:
+        journey.missed("there was room enough")
     (place / "filler").unlink(missing_ok=True)
 
 
@@ -83,8 +84,10 @@ def _park(journey: Journey, moment: Moment) -> None:
 
 def _damaged(journey: Journey, moment: Moment, damage: Callable[[bytes, int], bytes | None]) -> None:
     _park(journey, moment)
-    count = 0
+    count, damaged = 0, []
     for row in journey.ran.trials(state="running"):
+        latest, before = ([saved["epoch"] for saved in row["checkpoints"]] + [0, 0])[:2]
+        damaged.append((row["id"], row["trained"] - row["epoch"] + latest - before))
         for saved in row["checkpoints"][:1]:
             path = journey.ran.out / saved["path"]
             content = path.read_bytes()
@@ -92,6 +95,15 @@ def _damaged(journey: Journey, moment: Moment, damage: Callable[[bytes, int], by
             path.unlink() if altered is None else path.write_bytes(altered)
             count += 1
     journey.notes.append(f"{count} checkpoints damaged")
+    if count == 0:
+        journey.missed("none was there")
+    journey.checks.append(lambda: [_again(journey, *one) for one in damaged] and None)
+
+
+def _again(journey: Journey, trial: str, lost: int) -> None:
+    row = journey.trial(trial)
+    journey.expect(row["trained"] - row["epoch"] <= lost, f"{trial} was trained {row['trained']} epochs for "
+                   f"{row['epoch']}, though at most {lost} were lost")  # fmt: skip
 
 
 def journal_truncated(journey: Journey, moment: Moment) -> None:
@@ -111,4 +123,4 @@ def cut_journal(journey: Journey) -> None:
         os.truncate(journal, left)
         journey.notes.append(f"{left} of {size} bytes are left")
     else:
-        journey.notes.append("there was none")
+        journey.missed("there was no journal")

@@ -113,12 +113,34 @@ def store_of(journey: Journey) -> str:
     return journey.environment.get("MLFLOW_TRACKING_URI") or f"sqlite:///{journey.ran.folder / 'runs' / 'mlflow.db'}"
 
 
+def database_lost(journey: Journey, moment: Moment) -> None:
+    """Somebody removes the file of the study's own store, and leaves its journal."""
+    journey.deaths = 0
+    running = journey.begin()
+    if journey.come(running, moment):
+        store = journey.ran.folder / "runs" / "mlflow.db"
+        if store.is_file():
+            store.unlink()
+        else:
+            journey.missed("there was no store yet")
+    journey.ended(running, 0)
+
+
 def mlflow_runs(uri: str, study: str) -> Counter:
-    """How many runs there are of each of the study's trials, and of what else it has there, by name and state."""
+    """How many runs there are of each of the study's trials, and of what else it has there, by name, state and curve.
+    """
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
     from mlflow import MlflowClient
 
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name(study)
     runs = client.search_runs([experiment.experiment_id], max_results=1000) if experiment else []
-    return Counter((run.info.run_name, run.info.status) for run in runs)
+    return Counter((run.info.run_name, run.info.status, _curve(client, run)) for run in runs)
+
+
+def _curve(client, run) -> tuple[tuple[int, float], ...]:
+    """The epochs of a run with their training losses, as often as they are there."""
+    if "train_loss" not in run.data.metrics:
+        return ()
+    points = client.get_metric_history(run.info.run_id, "train_loss")
+    return tuple(sorted((point.step, point.value) for point in points))

@@ -10,14 +10,14 @@ from processes import GUARD, Running
 
 from faults.journey import Journey
 from faults.moments import Moment
-from losstune.search.ledger import read
 
 INTERRUPTED = "interrupted; the same command goes on"
 
 
 def driver_killed(journey: Journey, moment: Moment) -> None:
     running = journey.begin()
-    journey.come(running, moment)
+    if not journey.come(running, moment):
+        return
     try:
         running.kill()
     except AssertionError as outlived:
@@ -29,7 +29,7 @@ def lane_killed(journey: Journey, moment: Moment) -> None:
     if journey.come(running, moment) and (lanes := running.lanes()):
         journey.draw.choice(lanes).kill()
     else:
-        journey.notes.append("no lane was left")
+        journey.missed("no lane was left")
     journey.ended(running, 0)
 
 
@@ -103,8 +103,7 @@ def _gently(journey: Journey, moment: Moment, tell) -> None:
 def conductor_killed(journey: Journey, moment: Moment) -> None:
     running = journey.begin()
     if journey.come(running, moment):
-        for process in _titled(running, "ConductorActor"):
-            process.kill()
+        _kill_titled(journey, running, "ConductorActor")
     journey.ended(running, 3, 0, says="the study stopped")
 
 
@@ -112,30 +111,36 @@ def projection_killed(journey: Journey, moment: Moment) -> None:
     journey.deaths = 0
     running = journey.begin()
     if journey.come(running, moment):
-        for process in _titled(running, "losstune.search.tracking"):
-            process.kill()
+        _kill_titled(journey, running, "losstune.search.tracking")
     journey.ended(running, 0)
 
 
-def _titled(running: Running, words: str) -> list[psutil.Process]:
-    found = []
+def _kill_titled(journey: Journey, running: Running, words: str) -> None:
+    found = 0
     for process in psutil.Process(running.process.pid).children(recursive=True):
         with contextlib.suppress(psutil.Error):
             if words in " ".join(process.cmdline()):
-                found.append(process)
-    return found
+                process.kill()
+                found += 1
+    if not found:
+        journey.missed(f"there was no {words}")
 
 
 def killed_after_a_checkpoint(journey: Journey, moment: Moment) -> None:
     """Then no trial begins anew that had one."""
     running = journey.begin()
     running.until(lambda: any(row["checkpoints"] for row in journey.ran.trials("search")))
-    journey.come(running, moment)
+    if not journey.come(running, moment):
+        return
     kept = {row["id"]: row for row in journey.ran.trials("search", state="running") if row["checkpoints"]}
     kill_tree(running)
-    journey.finish()
-    for trial, row in kept.items():
-        later = [report for report in journey.ran.read(read.all_reports)
-                 if report["trial"] == trial and report["attempt"] > row["attempt"]]  # fmt: skip
-        first = later[0]["curve"][0]["epoch"] if later else None
-        journey.expect(first is None or first > 1, f"{trial} began anew in spite of its checkpoint")
+    if not kept:
+        journey.missed("no trial had a checkpoint")
+
+    def nothing_again() -> None:
+        for row in map(journey.trial, kept):
+            # What a trial is told to have cost is what it was heard of: up to its checkpoint, and from there on.
+            journey.expect(row["trained"] == row["epoch"], f"{row['id']} was trained {row['trained']} epochs for "
+                           f"{row['epoch']}: it began anew in spite of its checkpoint")  # fmt: skip
+
+    journey.checks.append(nothing_again)

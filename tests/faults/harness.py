@@ -19,6 +19,7 @@ from faults.moments import Moment, Usual
 from faults.studies import STUDIES
 
 TRAINING, ALL = ("search", "confirm"), ("start", "search", "confirm", "report")
+TRIES, EARLIER = 3, 0.6  # of a moment at which there is something to strike: each at this share of the one before
 MORE_BYTES = 1.25, 500_000  # than an undisturbed run leaves: what SQLite does not give back
 
 
@@ -48,6 +49,7 @@ FAULTS = (
     Fault("MLflow stopped", by_server.server_stopped, ("search", "report")),
     Fault("MLflow restarted", by_server.server_restarted, ("search",)),
     Fault("MLflow stalled", by_server.server_stalled, ("confirm",)),
+    Fault("MLflow's database removed", by_server.database_lost, ("confirm", "report")),
     Fault("disk full", by_disk.disk_full, ("search", "confirm", "report")),
     Fault("disk read-only", by_disk.disk_read_only, ("search",)),
     Fault("checkpoint truncated", by_disk.checkpoint_truncated, TRAINING),
@@ -59,11 +61,23 @@ FAULTS = (
     Fault("NaN in trials, and kill -9", by_code.nan, ("search",)),
     Fault("hang in a trial", by_code.hang_once, TRAINING, ("stalling",)),
     Fault("abort in a trial", by_code.abort_once, TRAINING, ("stalling",)),
+    Fault("a trial takes all memory", by_code.hog_once, ("search",)),
     Fault("hang whenever a trial runs", by_code.hang_always, ("search",), ("poisoned",)),
     Fault("abort whenever a trial runs", by_code.abort_always, ("search",), ("poisoned",)),
     Fault("raylet of a node killed", by_cluster.raylet_killed, TRAINING, ("one slot", "two slots")),
     Fault("node leaves, another joins", by_cluster.node_leaves_and_joins, TRAINING),
 )  # fmt: skip
+
+
+def planned(only: Sequence[str] | None = None, rounds: int = 1) -> Iterator[tuple[Fault, str, str, int]]:
+    """Fault, phase, study and round of every row."""
+    for round_ in range(rounds):
+        for fault in FAULTS:
+            for study in fault.studies:
+                for phase in fault.phases:
+                    named = f"{fault.name}, {phase}, {study}".lower()
+                    if not only or any(words.lower() in named for words in only):
+                        yield fault, phase, study, round_
 
 
 @dataclass
@@ -113,16 +127,6 @@ class Harness:
         self.references: dict[str, Reference] = {}
         self.count = 0
 
-    def plan(self, only: Sequence[str] | None = None, rounds: int = 1) -> Iterator[tuple[Fault, str, str, int]]:
-        """Fault, phase, study and round of every row."""
-        for round_ in range(rounds):
-            for fault in FAULTS:
-                for study in fault.studies:
-                    for phase in fault.phases:
-                        named = f"{fault.name}, {phase}, {study}".lower()
-                        if not only or any(words.lower() in named for words in only):
-                            yield fault, phase, study, round_
-
     def reference(self, name: str) -> Reference:
         """What an undisturbed run of a study finds."""
         if name not in self.references:
@@ -137,24 +141,36 @@ class Harness:
         return self.references[name]
 
     def row(self, fault: Fault, phase: str, study: str, round_: int = 0) -> Row:
-        """Strike a study once, and see."""
+        """Strike a study once, and see; at another moment where that came too late."""
         draw = random.Random(f"{self.seed} {fault.name} {phase} {study} {round_}")
-        row, text = Row(fault.name, phase, study, draw.random()), STUDIES[study]
+        began, share = time.monotonic(), draw.random()
+        for _ in range(TRIES):
+            row, struck = self._struck(Row(fault.name, phase, study, share), fault, draw)
+            if struck or row.problems:
+                break
+            share *= EARLIER
+        else:
+            row.problems.append(f"it was not struck: {', '.join(row.notes)}")
+        row.seconds = round(time.monotonic() - began, 1)
+        return row
+
+    def _struck(self, row: Row, fault: Fault, draw: random.Random) -> tuple[Row, bool]:
+        """A study struck at a moment, run to its end and compared; and whether the fault has really happened."""
+        text = STUDIES[row.study]
         reference = self.reference(text.reference) if text.reference else None
         self.count += 1
-        began = time.monotonic()
         with Journey(text, self.folder / f"{self.count:03d}", draw, reference and reference.usual) as journey:
             try:
-                fault.strike(journey, Moment(phase, row.share))
-                journey.finish()
-                compare(row, journey, reference)
+                fault.strike(journey, Moment(row.phase, row.share))
+                if journey.struck:
+                    journey.finish()
+                    compare(row, journey, reference)
             except Exception as error:
                 last = traceback.extract_tb(error.__traceback__)[-1]
                 where = f"{Path(last.filename).name}:{last.lineno}"
                 row.problems.append(f"{type(error).__name__} in {where}: {' '.join(str(error).split())[:500]}")
             row.problems, row.notes = journey.problems + row.problems, journey.notes
-        row.seconds = round(time.monotonic() - began, 1)
-        return row
+        return row, journey.struck
 
 
 def compare(row: Row, journey: Journey, reference: Reference | None) -> None:
@@ -208,7 +224,9 @@ def _compare_mlflow(row: Row, journey: Journey, reference: Reference) -> None:
     """MLflow holds each trial once, and its end."""
     runs = by_server.mlflow_runs(by_server.store_of(journey), "my")
     if not journey.text.exact:  # how trials end depends on what was asked
-        names = [{name for name, _ in found} for found in (runs, reference.mlflow)]
+        names = [{name for name, *_ in found} for found in (runs, reference.mlflow)]
+        twice = [name for name, _, curve in runs if len({step for step, _ in curve}) < len(curve)]
+        row.problems += [f"MLflow has epochs of {name} twice" for name in twice]
         if names[0] != names[1] or len(runs) != runs.total() or len(names[0]) != runs.total():
             row.problems.append(f"MLflow holds {runs.total()} runs, undisturbed {reference.mlflow.total()}")
     elif runs != reference.mlflow:

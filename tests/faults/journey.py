@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 from processes import Outcome, Running
@@ -30,6 +31,8 @@ class Journey:
         self.problems: list[str] = []
         self.notes: list[str] = []  # what exactly was done to it
         self.before: dict[str, dict] = {}  # the trials that had ended when it was struck
+        self.struck = False  # whether the fault has happened to it
+        self.checks: list[Callable[[], None]] = []  # of what it came to, once it is done
         self.deaths = 1  # of lanes, after which work may have to be repeated
         self.stack = contextlib.ExitStack()
 
@@ -52,7 +55,16 @@ class Journey:
         alive = moment.wait(self.ran, running, self.usual)
         self.before = finished(self.ran)
         self.notes.append(f"{len(self.before)} trials had ended" if alive else "the run had ended")
+        self.struck |= alive
         return alive
+
+    def missed(self, words: str) -> None:
+        """The moment came, but there was nothing to strike."""
+        self.struck = False
+        self.notes.append(words)
+
+    def trial(self, name: str) -> dict:
+        return self.ran.trials(id=name)[0]
 
     def expect(self, true: object, words: str) -> None:
         if not true:
@@ -68,12 +80,16 @@ class Journey:
         return outcome
 
     def finish(self) -> None:
-        """Run it until nothing is left to do."""
+        """Run it until nothing is left to do, and look at what it came to."""
+        self.before |= finished(self.ran)  # also what ended while it was being struck stays as it is
         for _ in range(MOST_RUNS):
             outcome = self.ended(self.begin(), 0)
             if outcome.status == 0 and outcome.out.startswith("done"):
-                return
-        self.problems.append(f"it is not done after {MOST_RUNS} runs: {_last(outcome)}")
+                break
+        else:
+            self.problems.append(f"it is not done after {MOST_RUNS} runs: {_last(outcome)}")
+        for check in self.checks:
+            check()
 
 
 def _last(outcome: Outcome) -> str:
