@@ -68,7 +68,8 @@ def _always(journey: Journey, what: str) -> None:
 def nan(journey: Journey, moment: Moment) -> None:
     """A kill as soon as a trial has become NaN."""
     running = journey.begin()
-    journey.come(running, moment)
+    if not journey.come(running, moment):
+        return
     running.until(lambda: any(row["state"] == "failed" for row in journey.ran.trials("search")))
     kill_tree(running)
     for row in journey.ran.trials("search", state="failed"):
