@@ -27,6 +27,7 @@ atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 STUDIES = {"start", "finished_study", "harness"}
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
 def pytest_collection_modifyitems(items):
     """With pytest-xdist those tests follow each other in one process, while another does all the others."""
     for item in items:
