@@ -14,7 +14,7 @@ run: $(VENV)/.installed
 
 test: $(VENV)/.installed-test
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest -n 2 --dist loadgroup  # studies with their Ray in one process, all else in the other
+	$(BIN)/python -m pytest -n 2 --dist loadfile  # the tests of a file share the studies that they run
 
 faults: $(VENV)/.installed-test
 	PYTHONPATH=tests $(BIN)/python -m faults $(FAULTS)

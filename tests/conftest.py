@@ -23,18 +23,6 @@ os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="losstune-tests-")
 atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 
-# Fixtures of tests that start whole studies, each with a Ray of its own that wants all cores.
-STUDIES = {"start", "finished_study", "harness"}
-
-
-@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
-def pytest_collection_modifyitems(items):
-    """With pytest-xdist those tests follow each other in one process, while another does all the others."""
-    for item in items:
-        if STUDIES & set(getattr(item, "fixturenames", ())):
-            item.add_marker(pytest.mark.xdist_group("studies"))
-
-
 @pytest.fixture
 def losstune(monkeypatch, capfd):
     """losstune(*arguments): the command line in this process; importing Ray would fail."""
