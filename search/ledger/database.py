@@ -43,6 +43,9 @@ class Ledger:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and not path.is_file():
             raise InputError(f"{path}: not a file; allowed: a ledger, or nothing of that name")
+        if not os.access(path.parent, os.W_OK):
+            raise InputError(f"{path}: not a readable ledger to go on with (its folder is read-only); "
+                             "allowed: an --out that can be written")  # fmt: skip
         if not path.is_file():
             # Made whole under another name: a run that dies in between leaves no ledger without tables.
             new = cls(path.with_name(f".{path.name}.{os.getpid()}"))
