@@ -3,6 +3,7 @@
 import re
 
 import pytest
+import torch
 
 from losstune.spaces import InputError
 from losstune.trainables import measurement
@@ -61,6 +62,12 @@ def probe(digits):
     return make
 
 
+@pytest.fixture
+def any_processor(monkeypatch):
+    """Whatever the processor, grouped layers are tried as on one where they keep every bit."""
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+
+
 def test_fully_connected_networks_are_computed_together(probe):
     """How many at once, and by which library, is what there is to measure."""
     found = probe("mlp").measure()
@@ -69,7 +76,7 @@ def test_fully_connected_networks_are_computed_together(probe):
     assert found.width == 32
 
 
-def test_a_backend_that_computes_another_network_is_found_out(probe):
+def test_a_backend_that_computes_another_network_is_found_out(probe, any_processor):
     """What a network does between its layers shows only in its results."""
     found = probe("my_net.py:build", MIXES_MEMBERS).measure()
     assert found.choice == Choice("sequential", 1)
@@ -82,7 +89,7 @@ def test_a_backend_that_computes_another_network_is_found_out(probe):
     [(STARTS_AT_ZERO, "another network"), (LOOKS_AT_NEIGHBOURS, "mixed|another")],
     ids=["starts at zero", "looks at neighbours"],
 )
-def test_what_mixes_members_is_found_out_where_it_hides(probe, source, why, precision):
+def test_what_mixes_members_is_found_out_where_it_hides(probe, any_processor, source, why, precision):
     """In a branch that is zero at the start, or in what is below any tolerance, at low precision too."""
     found = probe("my_net.py:build", source, precision=precision).measure()
     assert found.choice == Choice("sequential", 1)
@@ -104,7 +111,7 @@ def test_the_width_is_what_memory_allows(probe, monkeypatch):
     assert probe("mlp").measure().width == 1
 
 
-def test_what_would_take_too_long_is_not_tried(probe, monkeypatch):
+def test_what_would_take_too_long_is_not_tried(any_processor, probe, monkeypatch):
     monkeypatch.setattr(measurement, "BUDGET", 0.0)
     found = probe("small_cnn").measure()
     assert list(found.milliseconds) == ["sequential x 1"]

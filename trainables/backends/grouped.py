@@ -117,8 +117,13 @@ class Grouped(ByAutograd):
 
     @classmethod
     def is_exact(cls, network: nn.Module) -> bool:
-        """Where channels fill vector registers: else the rounding of a kernel's last ones depends on company."""
-        return all(layer.out_channels % 8 == 0 for layer in network.modules() if isinstance(layer, nn.Conv2d))
+        """Where the processor has AVX-512 and channels fill its vector registers.
+
+        Else the rounding of a kernel's last channels depends on company; on processors without AVX-512 oneDNN takes
+        other kernels for other numbers of groups.
+        """
+        whole = all(layer.out_channels % 8 == 0 for layer in network.modules() if isinstance(layer, nn.Conv2d))
+        return whole and torch.backends.cpu.get_cpu_capability() == "AVX512"
 
     def compile(self) -> None:
         keep_compiled_kernels()
