@@ -29,6 +29,8 @@ def export(folder: Path, kind: str, to: Path | None) -> list[Path]:
     place = to or folder / "export"
     try:
         place.mkdir(parents=True, exist_ok=True)
+        (place / f".writable.{os.getpid()}").touch()
+        (place / f".writable.{os.getpid()}").unlink()
     except OSError as error:
         raise InputError(f"--to {place}: {error.strerror}; allowed: a folder that can be written") from None
     return FORMATS[kind](folder, place)
