@@ -82,7 +82,7 @@ class Running:
         """Whether the lanes have ended, waiting up to so long; raises what ended them if it was an error."""
         done = self._done.wait(seconds)
         if done and self.error is not None:
-            raise self.error
+            raise _in_plain_words(self.error)
         if not done and time.monotonic() - self._checked > HEALTH_SECONDS:
             return self._check_health()
         return done
@@ -160,6 +160,13 @@ class Running:
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False, checkpoint_frequency=0),
             ),
         )  # fmt: skip
+
+
+def _in_plain_words(error: BaseException) -> BaseException:
+    """What ended the lanes. If Ray ended more than a lane because memory ran out, it is no fault of the program."""
+    if "out of memory" in str(error).lower():
+        return StudyStopped("Ray ended one of its processes for want of memory")
+    return error
 
 
 def _end_ray() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import psutil
+from processes import Outcome
 
 from faults.by_signal import kill_tree
 from faults.journey import Journey
@@ -26,19 +27,21 @@ def hog_once(journey: Journey, moment: Moment) -> None:
     """Until Ray ends its process: there the limit is a little above what the machine uses now."""
     memory = psutil.virtual_memory()
     journey.environment["RAY_memory_usage_threshold"] = f"{1 - (memory.available - ROOM) / memory.total:.3f}"
-    _once(journey, moment, "hog")
+    outcome = _once(journey, moment, "hog", 3)  # it may end the conductor rather than the lane
     said = [event["text"] for event in journey.ran.read(read.all_events) if event["kind"] == "lane"]
-    journey.expect(not journey.struck or any("for want of memory" in text for text in said), f"lanes died: {said}")
+    journey.expect(not journey.struck or any("for want of memory" in text for text in [*said, outcome.err]),
+                   f"lanes died: {said}")  # fmt: skip
 
 
-def _once(journey: Journey, moment: Moment, what: str) -> None:
+def _once(journey: Journey, moment: Moment, what: str, *statuses: int) -> Outcome:
     running = journey.begin()
     if journey.come(running, moment):
         (journey.ran.folder / f"once-{what}").touch()
-    journey.ended(running, 0)
+    outcome = journey.ended(running, 0, *statuses, says="the study stopped")
     if (journey.ran.folder / f"once-{what}").exists():
         (journey.ran.folder / f"once-{what}").unlink()
         journey.missed("nothing was scored any more")
+    return outcome
 
 
 def hang_always(journey: Journey, moment: Moment) -> None:
