@@ -1,6 +1,6 @@
 # make run    environment if there is none, then the default study
 # make test   environment and test extras if need be, then the tests
-# make faults the same, then forty and more faults, at random moments of real studies (some need root): under an hour
+# make faults the same, then forty and more faults, at random moments of real studies (some need root)
 
 PYTHON ?= python3
 VENV   ?= .venv
