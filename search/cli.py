@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import os
 import shlex
 import signal
 import sys
@@ -163,6 +166,15 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     prefer_wide_kernels()  # before anything loads NumPy; lanes inherit it
     try:
+        _say_errors_plainly()
+    except SystemExit as end:
+        if sys.modules.get("ray") is None:
+            raise
+        _end_without_native_exit_handlers(end.code or 0)
+
+
+def _say_errors_plainly() -> None:
+    try:
         app()
     except InputError as error:
         print(f"losstune: {' '.join(str(error).split())}", file=sys.stderr)
@@ -180,3 +192,13 @@ def _stopped(why: str) -> None:
     print(f"losstune: the study stopped: {' '.join(why.split())}; what is recorded is safe, and the same command goes "
           "on", file=sys.stderr)  # fmt: skip
     sys.exit(3)
+
+
+def _end_without_native_exit_handlers(status: int) -> None:
+    """End as Ray ends its own workers. Its destructors race with its threads: a study that was done has been seen to
+    end with SIGILL, which no script can tell from one that failed."""
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):  # nobody reads it any more
+            stream.flush()
+    os._exit(status)

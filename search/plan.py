@@ -153,7 +153,9 @@ def check_network(study: Study, sizes: Sizes) -> None:
 
         source = study.sources.get("network")
         backbone, in_features = Network(study.network, shape, sizes.num_classes, source=source).build()
-        check_backend(backbone, study.network, study.resources.backend, study.resources.compile)
+        resources = study.resources
+        check_backend(backbone, study.network, resources.backend, resources.compile,
+                      device=None if resources.gpus else "cpu")  # fmt: skip
         for loss in own:
             loss_of(loss)
         for loss in wide:

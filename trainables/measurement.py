@@ -57,7 +57,7 @@ class Probe:
         """The fastest backend and a width, or those of the fixed backend. InputError where that cannot run."""
         found = Measured(Choice("sequential", 1), 1)
         kinds = able(self.example)
-        check_backend(self.example, self.network.spec, fixed or "auto", self.compiled)
+        check_backend(self.example, self.network.spec, fixed or "auto", self.compiled, self.device)
         started = time.perf_counter()
         if self.compiled:
             kinds = [kind for kind in kinds if BACKENDS[kind].compile is not Backend.compile]

@@ -220,6 +220,15 @@ def test_a_missing_network_file(refused):
     assert "my.yaml: network: there is no file my_net.py; allowed: a path relative to" in said
 
 
+def test_a_backend_that_would_not_keep_a_members_bits(refused):
+    """Channels that fill no vector register of any processor: other company would round a member otherwise."""
+    convolution = "return nn.Sequential(nn.Conv2d(shape[0], 12, 3), nn.ReLU(), nn.Flatten(), nn.Linear(432, classes))"
+    said = refused(TEXT.replace("mlp", "my_net.py:build") + "resources: {backend: grouped}\n",
+                   files={"my_net.py": NET + convolution})  # fmt: skip
+    assert "resources.backend: on this CPU grouped would compute members of my_net.py:build otherwise" in said
+    assert "allowed: auto, vmap, sequential" in said
+
+
 @pytest.mark.parametrize(
     ("source", "said"),
     [

@@ -20,6 +20,7 @@ def losstune(monkeypatch, capsys, tmp_path):
 
     def call(*arguments):
         monkeypatch.setattr(sys, "argv", ["losstune", *map(str, arguments)])
+        monkeypatch.setitem(sys.modules, "ray", None)
         with pytest.raises(SystemExit) as end:
             cli.main()
         captured = capsys.readouterr()
@@ -93,3 +94,17 @@ def test_help_shows_an_example_for_every_command(losstune):
     for command in (c.name or c.callback.__name__ for c in cli.app.registered_commands):
         assert command in out
         assert "Example: losstune" in losstune(command, "--help")[1]
+
+
+def test_exit_handlers_of_native_libraries_do_not_decide_how_a_run_ends():
+    """Those of Python run, what was written is there, and the status is the command's."""
+    code = "import atexit, ctypes, ray, sys\n" \
+           "from losstune.search.cli import main\n" \
+           "library = ctypes.CDLL(None)\n" \
+           "library.__cxa_atexit(library.abort, None, None)\n" \
+           "atexit.register(print, 'the end')\n" \
+           "sys.argv = ['losstune', *sys.argv[1:]]\n" \
+           "main()"  # fmt: skip
+    for command, status, out in ((["losses"], 0, "softmax"), (["status", "nothing"], 2, "")):
+        ended = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True)
+        assert ended.returncode == status and out in ended.stdout and ended.stdout.endswith("the end\n"), ended

@@ -20,6 +20,7 @@ def compare(monkeypatch, capsys, tmp_path):
     def call(text, *options):
         (tmp_path / "scores.csv").write_text(text, encoding="utf-8")
         monkeypatch.setattr(sys, "argv", ["losstune", "compare", "scores.csv", *options])
+        monkeypatch.setitem(sys.modules, "ray", None)
         with pytest.raises(SystemExit) as end:
             cli.main()
         captured = capsys.readouterr()

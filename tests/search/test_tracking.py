@@ -18,6 +18,7 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+from processes import GUARD
 
 from losstune.search import tracking
 from losstune.search.ledger import write
@@ -209,7 +210,7 @@ def test_a_store_made_anew_holds_the_same(folder, tmp_path, empty_store):
 
 
 def test_a_store_wiped_during_the_study_is_rebuilt(folder):
-    with Projection(folder, "tiny") as projection:
+    with Projection(folder, "tiny", patience=GUARD) as projection:
         wait_until_projected(folder)
         for path in folder.parent.glob("mlflow.db*"):
             path.unlink()
@@ -365,7 +366,7 @@ def test_what_runs_is_shown_while_it_runs_and_finished_when_it_ends(tmp_path, em
     shutil.copy(empty_store, folder.parent / "mlflow.db")
     with ledger.transaction() as tx:
         trial = add_trial(tx, "softmax", 0, ended=None, epoch=0)
-    with Projection(folder, "tiny") as projection:
+    with Projection(folder, "tiny", patience=GUARD) as projection:
         wait_until_projected(folder)
         found = runs(folder)
         assert found["softmax 000"].info.status == found["search softmax"].info.status == "RUNNING"
@@ -510,9 +511,9 @@ def test_a_pass_can_be_had_without_delay(tmp_path, monkeypatch):
 
 
 def wait_until_projected(folder: Path) -> None:
-    path, deadline = folder / "ledger" / "mlflow.json", time.monotonic() + 30
+    path, deadline = folder / "ledger" / "mlflow.json", time.monotonic() + GUARD
     while not (path.is_file() and json.loads(path.read_text())["behind"] == 0):
-        assert time.monotonic() < deadline, "not projected within 30 s"
+        assert time.monotonic() < deadline, "it was never projected"
         time.sleep(0.1)
 
 
@@ -533,7 +534,7 @@ with Projection(Path(sys.argv[1]), "tiny") as projection:
     study.kill()
     study.wait()
     study.stdout.close()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + GUARD
     while time.monotonic() < deadline:
         if not child.is_running() or child.status() == psutil.STATUS_ZOMBIE:
             break
@@ -575,12 +576,12 @@ def test_the_ui_serves_the_report(folder):
     run = runs(folder)["report tiny"].info.run_id
     address = f"http://127.0.0.1:{port}/get-artifact?path=report.html&run_uuid={run}"
     try:
-        assert fetch(address, 40) == b"<h1>the page</h1>"
+        assert fetch(address, GUARD) == b"<h1>the page</h1>"
     finally:
         for child in psutil.Process(server.pid).children(recursive=True):
             child.terminate()
         server.terminate()
-        server.wait(20)
+        server.wait(GUARD)
 
 
 def fetch(address: str, seconds: float) -> bytes:

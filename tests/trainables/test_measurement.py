@@ -99,8 +99,18 @@ def test_what_mixes_members_is_found_out_where_it_hides(probe, any_processor, so
 def test_a_study_can_fix_the_backend(probe):
     found = probe("small_cnn").measure(fixed="vmap")
     assert found.choice.kind == "vmap" and all(name.startswith("vmap") for name in found.milliseconds)
-    with pytest.raises(InputError, match="resources.backend: batched cannot compute small_cnn; allowed: auto, grouped"):
+    with pytest.raises(InputError, match="batched cannot compute small_cnn; allowed: auto, .*vmap, sequential"):
         probe("small_cnn").measure(fixed="batched")
+
+
+@pytest.mark.parametrize(("capability", "taken"), [("AVX512", True), ("AVX2", False)])
+def test_a_study_can_fix_grouped_layers_where_they_keep_bits(probe, monkeypatch, capability, taken):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    if taken:
+        assert probe("small_cnn").measure(fixed="grouped").choice.kind == "grouped"
+    else:
+        with pytest.raises(InputError, match="on this CPU grouped would .* in other company; allowed: auto, vmap, sequential"):
+            probe("small_cnn").measure(fixed="grouped")
 
 
 def test_the_width_is_what_memory_allows(probe, monkeypatch):

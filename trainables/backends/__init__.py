@@ -34,9 +34,18 @@ def able(network: nn.Module) -> list[str]:
     return [kind for kind, backend in BACKENDS.items() if backend.can_run(network)]
 
 
-def check_backend(network: nn.Module, name: str, kind: str, compiled: bool) -> None:
-    """InputError when a backend, "auto" for any, cannot compute the network called name, or has nothing to compile."""
+def check_backend(network: nn.Module, name: str, kind: str, compiled: bool, device: str | None = None) -> None:
+    """InputError when a backend, "auto" for any, cannot compute the network called name, or has nothing to compile.
+
+    device: where a study's trials would be computed; there a backend must also keep what it promises of bits.
+    """
     kinds = able(network)
+    if device == "cpu":
+        broken = [able_ for able_ in kinds if BACKENDS[able_].exact and not BACKENDS[able_].is_exact(network)]
+        kinds = [able_ for able_ in kinds if able_ not in broken]
+        if kind in broken:
+            raise InputError(f"resources.backend: on this CPU {kind} would compute members of {name} otherwise in "
+                             f"other company; allowed: auto, {', '.join(kinds)}")  # fmt: skip
     if kind != "auto" and kind not in kinds:
         raise InputError(f"resources.backend: {kind} cannot compute {name}; allowed: auto, {', '.join(kinds)}")
     compilable = [able_ for able_ in kinds if BACKENDS[able_].compile is not Backend.compile]

@@ -120,7 +120,7 @@ class Grouped(ByAutograd):
         """Where the processor has AVX-512 and channels fill its vector registers.
 
         Else the rounding of a kernel's last channels depends on company; on processors without AVX-512 oneDNN takes
-        other kernels for other numbers of groups.
+        other kernels for other numbers of groups. A study on such a CPU is not computed this way, see check_backend.
         """
         whole = all(layer.out_channels % 8 == 0 for layer in network.modules() if isinstance(layer, nn.Conv2d))
         return whole and torch.backends.cpu.get_cpu_capability() == "AVX512"
