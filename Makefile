@@ -14,7 +14,8 @@ run: $(VENV)/.installed
 
 test: $(VENV)/.installed-test
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest -n 2 --dist loadfile  # the tests of a file share the studies that they run
+	# The tests of a file share the studies that they run; the files come in the order that tests/conftest.py gives them.
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 faults: $(VENV)/.installed-test
 	PYTHONPATH=tests $(BIN)/python -m faults $(FAULTS)

@@ -23,6 +23,15 @@ os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="losstune-tests-")
 atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 
+RUNS_STUDIES = {"start", "finished_study", "harness"}  # fixtures
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that run whole studies come first: else one process would be left with them when the other has ended."""
+    long = {item.path for item in items if RUNS_STUDIES.intersection(getattr(item, "fixturenames", ()))}
+    items.sort(key=lambda item: item.path not in long)
+
+
 @pytest.fixture
 def losstune(monkeypatch, capfd):
     """losstune(*arguments): the command line in this process; importing Ray would fail."""

@@ -24,6 +24,14 @@ from losstune.trainables.inputs import Inputs, Normalization
 from losstune.trainables.trial import Trial
 
 
+def folder_with(tmp_path_factory, name: str, **files: str) -> Path:
+    """A folder with my.yaml and other files."""
+    folder = tmp_path_factory.mktemp(name)
+    for file, text in files.items():
+        (folder / file.replace("__", ".")).write_text(text)
+    return folder
+
+
 class Ran:
     """A folder where my.yaml is run, and how its last run ended."""
 
