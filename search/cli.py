@@ -199,6 +199,6 @@ def _end_without_native_exit_handlers(status: int) -> None:
     end with SIGILL, which no script can tell from one that failed."""
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):  # nobody reads it any more
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # nobody reads it, or it is closed, or not there
             stream.flush()
     os._exit(status)

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from losstune.search.confirming import Confirm
-from losstune.search.ledger import write
+from losstune.search.ledger import read, write
 from losstune.search.ledger.book import Book
 from losstune.search.ledger.database import Ledger, get_meta, set_meta
 from losstune.search.ledger.schema import BACKEND_ON
@@ -54,7 +54,17 @@ class Conductor:
             self.book.load(tx, study.spaces)
             self.places = Places(study, self.book, self.search, self.confirm, self.lanes.__len__, slots)
             for row in self.book.running.values():  # whatever ran when the last run ended has no lane any more
+                self._roll_back(tx, row)
                 self.places.offer_again(row)
+
+    def _roll_back(self, tx: Connection, row: Row) -> None:
+        """A trial of which a disk has lost the last reports, and nothing else, is as far as they say."""
+        last = self.book.recorded.get(row["id"], 0)
+        if row["epoch"] > last:
+            left = [saved for saved in row["checkpoints"] if saved["epoch"] <= last]
+            self.book.alter(row, epoch=last, score=None, best_epoch=None, checkpoints=left)
+            for report in read.reports_of(tx, row["id"]):
+                self.search.note_best(row, report["curve"])
 
     def register(self, slot: str, lane: str, started: float, device: str, node: str | None = None) -> bool:
         """A lane's process has started, on a node of Ray's; whether it is wanted.
@@ -68,10 +78,13 @@ class Conductor:
             useless = self.lanes.false_starts.get(slot, 0) >= MOST_FALSE_STARTS
             if useless or self.stopping or self._finished():
                 self.lanes.dismiss(tx, slot, useless)
-                if useless and not len(self.lanes) and not self._finished():
-                    self.broken = f"lanes die before they train anything: {self.lanes.last_death}"
+                self._give_up_if_hopeless()
                 return False
         return True
+
+    def _give_up_if_hopeless(self) -> None:
+        if self.lanes.hopeless() and not self.stopping and not self._finished():
+            self.broken = f"lanes die before they train anything: {self.lanes.last_death}"
 
     def over(self) -> bool:
         """Whether nothing is left that a lane could do or finish, however many Ray still has to place."""
@@ -83,9 +96,12 @@ class Conductor:
         What it held is offered again at once: where a machine is lost there may be no room for another lane of the slot
         as long as the others wait for these trials.
         """
-        if self.lanes.is_of(slot, when):
-            with self.book.transaction() as tx:
+        with self.book.transaction() as tx:
+            if self.lanes.is_of(slot, when):
                 self._bury(tx, self.lanes.leave(tx, slot, why, with_machine))
+            elif slot not in self.lanes.lanes and not (with_machine or self.stopping or self._finished()):
+                self.lanes.failed_to_start(tx, slot, why)
+                self._give_up_if_hopeless()
 
     def _bury(self, tx: Connection, death: Death) -> None:
         """Offer what a dead lane held again, as new attempts."""
@@ -104,7 +120,7 @@ class Conductor:
         with self.book.transaction():
             for row in map(self.book.trials.__getitem__, guiltless):
                 self.book.alter(row, crashes=max(0, row["crashes"] - 1))
-                if self.doubtful.pop(row["id"], None):
+                if self.doubtful.pop(row["id"], None) and row["state"] == "running":
                     self.places.offer_again(row)
 
     def settle(self) -> None:
@@ -201,6 +217,9 @@ class Conductor:
             orders.stop += [] if report.left else [report.trial]
             return []
         if report.failure is not None:
+            if report.metric_raised and not row["number"] and not self.book.decisions:
+                self.broken = report.failure  # on a loss's default, and it has never worked: the metric is to blame
+                return []
             self._end(tx, row, "failed", reason=report.failure, epoch=max(row["epoch"], report.epoch))
             return [row["id"]]
         decision = self._committed(row, report)
@@ -217,6 +236,8 @@ class Conductor:
         recorded = self.book.recorded.get(row["id"], 0)
         new = [epoch for epoch in report.curve if epoch["epoch"] > recorded]  # the same bits, where not new
         if known is not None or not new:
+            self.search.note_best(row, report.curve)  # a disk may have lost it of the row and not of the reports
+            self.book.alter(row, epoch=max(row["epoch"], report.epoch))
             return known or "go"
         report = replace(report, curve=new)
         decision = self._decide(row, report)

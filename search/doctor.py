@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from losstune.search.ledger import files, read, write
+from losstune.search.ledger.book import resumable
 from losstune.search.ledger.copies import mend, wrong_with
 from losstune.search.ledger.database import Ledger, get_meta, set_meta, understood
 from losstune.search.ledger.lock import RunLock
@@ -93,7 +94,7 @@ def _checkpoints(tx: Connection, folder: Path, rows: list[Row]) -> Iterator[Find
     The rows are brought up to date.
     """
     for row in rows:
-        damaged = files.damaged_checkpoints(folder, row) if row["state"] in files.RESUMABLE else []
+        damaged = files.damaged_checkpoints(folder, row) if resumable(row) else []
         if damaged:
             paths = {saved.path for saved in damaged}
             row["checkpoints"] = [saved for saved in row["checkpoints"] if saved["path"] not in paths]

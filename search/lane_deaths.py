@@ -14,6 +14,7 @@ from ray.tune.experiment import Trial
 
 # What Ray says where the machine, and not what ran there, is the cause.
 _NODE = ("node has died", "node was terminated", "node is dead", "was preempted", "node was drained")
+LONGEST = 500  # characters of what a lane raised
 _MEMORY = ("out of memory", "low on memory", "memory usage threshold")
 
 
@@ -41,4 +42,6 @@ def cause(error: RayActorError) -> tuple[str, bool]:
         return "its node was lost", True
     if any(words in said.partition("potential root causes")[0] for words in _MEMORY):
         return "its process was ended for want of memory", False
+    if "creation task" in said:  # what its setup raised: the last line of the traceback
+        return [line for line in str(error).splitlines() if line.strip()][-1].strip()[:LONGEST], False
     return "its process was killed or crashed", False

@@ -19,6 +19,7 @@ from losstune.search.job import make_job
 from losstune.search.ledger.database import Ledger
 from losstune.search.plan import Plan
 from losstune.spaces import InputError, StudyStopped
+from losstune.trainables.disk import disk_trouble
 
 HEALTH_SECONDS = 3.0  # between looks at whether the conductor is well
 # What Ray and Tune would print or write beside what losstune itself does.
@@ -48,8 +49,7 @@ class Running:
         rest = threading.Thread(target=_import_what_tune_needs, daemon=True)  # while Ray's own processes come up
         rest.start()
         on_termination = signal.getsignal(signal.SIGTERM)
-        ray.init(address=self.address, include_dashboard=False if self.address is None else None, log_to_driver=False,
-                 logging_level=logging.ERROR, namespace=f"losstune-{os.getpid()}")  # fmt: skip
+        self._init_ray()
         with contextlib.suppress(ValueError):  # not the main thread: then Ray has set no handler of its own
             signal.signal(signal.SIGTERM, on_termination)  # Ray's would end the process in the midst of its report
         rest.join()
@@ -66,6 +66,21 @@ class Running:
             ray.shutdown()
             raise
         return self
+
+    def _init_ray(self) -> None:
+        import ray
+
+        try:
+            ray.init(address=self.address, include_dashboard=False if self.address is None else None,
+                     log_to_driver=False, logging_level=logging.ERROR, namespace=f"losstune-{os.getpid()}")  # fmt: skip
+        except Exception as error:
+            said = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            if self.address is not None:
+                raise InputError(f"--address {self.address}: no Ray cluster answers there ({said}); allowed: HOST:PORT "
+                                 "of one, or auto where one runs") from error  # fmt: skip
+            if disk_trouble(error):
+                raise
+            raise StudyStopped(f"Ray did not start ({said})") from error
 
     def __exit__(self, *exception: Any) -> None:
         self.let_go()

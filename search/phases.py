@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 Watch = Callable[[Standing], None]
 WATCH_SECONDS = 0.5
+SAME_SECONDS = 2.0  # within which several requests to end are one
 WATCH_SHARE = 25  # a look that takes t seconds is followed by WATCH_SHARE * t of rest: the lanes want the cores
 
 
@@ -88,16 +89,14 @@ def run_study(study: Study | str | Path, out: str | Path = "runs", address: str 
     if finished is not None:
         return Outcome(folder, finished, new=False, projection_behind=_catch_up(plan, folder))
     check_machine(study) if address is None else check_address(address)
-    lock = RunLock(folder / "ledger", "run")
-    ledger = Ledger.create_or_open(ledger_path(folder))
-    try:
+    with contextlib.ExitStack() as stack:
+        stack.callback(RunLock(folder / "ledger", "run").release)
+        ledger = Ledger.create_or_open(ledger_path(folder))
+        stack.callback(ledger.close)
         with understood(ledger.path):
             _agree(plan, folder)  # another run may have begun it since
             record(plan, ledger)
         return _go_on(plan, ledger, folder, address, watch)
-    finally:
-        ledger.close()
-        lock.release()
 
 
 def _go_on(plan: Plan, ledger: Ledger, folder: Path, address: str | None, watch: Watch) -> Outcome:
@@ -142,15 +141,13 @@ def _catch_up(plan: Plan, folder: Path) -> str | None:
     ledger.close()
     if projected:
         return None
-    lock = RunLock(folder / "ledger")
-    ledger = Ledger.create_or_open(ledger_path(folder))
-    try:
+    with contextlib.ExitStack() as stack:
+        stack.callback(RunLock(folder / "ledger").release)
+        ledger = Ledger.create_or_open(ledger_path(folder))
+        stack.callback(ledger.close)
         with Projection(folder, plan.study.name) as projection:
             projection.finish()
         _note_projected(ledger, projection)
-    finally:
-        ledger.close()
-        lock.release()
     return projection.behind
 
 
@@ -198,14 +195,17 @@ def _tidy(folder: Path, ledger: Ledger) -> None:
 def _interruptible() -> Iterator[list]:
     """The first Ctrl-C or SIGTERM asks for a gentle end, by entering the list; a second one is not waited for.
 
-    Then the process ends as if killed, which the ledger is made for, and Ray's processes with it.
+    Then the process ends as if killed, which the ledger is made for, and Ray's processes with it. Of two SIGTERMs, or
+    one and a Ctrl-C, only one that comes much later is meant so: several programs may have asked at the same time.
     """
-    asked: list[int] = []
+    asked: list[tuple[int, float]] = []
 
     def ask(number: int, _: Any) -> None:
-        if asked:
+        now = time.monotonic()
+        if asked and (number == asked[-1][0] == signal.SIGINT or now - asked[-1][1] > SAME_SECONDS):
             os._exit(130)
-        asked.append(number)
+        if not asked:
+            asked.append((number, now))
 
     try:
         before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -38,6 +38,7 @@ class Roster:
         self.answered: dict[str, tuple[int, Orders]] = {}  # lane -> its last message's number, and the answer
         self.false_starts: dict[str, int] = {}  # by slot, lanes in a row that died before they asked for anything
         self.last_death = ""
+        self.known: set[str] = set()  # slots that were heard of
         self._node: dict[str, str | None] = {}  # lane -> the machine that it is on
         self._entered: dict[str, float] = {}  # lane -> when it was first heard of, by this machine's monotonic clock
         self._silent: set[str] = set()  # lanes that have not asked for anything yet
@@ -52,6 +53,7 @@ class Roster:
     ) -> Death | None:
         """A lane's process has started; the death of the one that had the slot before, if nobody has told of it yet."""
         death = self.leave(tx, slot) if slot in self.lanes else None
+        self.known.add(slot)
         self.lanes[slot], self._node[lane], self._entered[lane] = lane, node, time.monotonic()
         self._silent.add(lane)
         write.add_lane(tx, id=lane, slot=slot, started=started, device=device)
@@ -67,6 +69,18 @@ class Roster:
             self.false_starts[slot] = self.false_starts.get(slot, 0) + 1
         write.add_event(tx, "lane", f"the lane of slot {slot} died ({death.why}) and is started again")
         return death
+
+    def failed_to_start(self, tx: Connection, slot: str, why: str) -> None:
+        """A process of a slot ended before its lane could say that it is there."""
+        self.known.add(slot)
+        self.last_death = why
+        self.false_starts[slot] = starts = self.false_starts.get(slot, 0) + 1
+        if starts <= MOST_FALSE_STARTS:  # Tune goes on with it, as another machine may have joined by then
+            write.add_event(tx, "lane", f"a lane of slot {slot} could not start ({why})")
+
+    def hopeless(self) -> bool:
+        """Whether no lane lives, and those of no slot come to train anything."""
+        return not self.lanes and all(self.false_starts.get(slot, 0) >= MOST_FALSE_STARTS for slot in self.known)
 
     def dismiss(self, tx: Connection, slot: str, useless: bool) -> None:
         """A lane is not wanted; useless: its slot's lanes die before they train anything."""

@@ -66,9 +66,13 @@ class Standing:
         """Whether the latest run has been asked to end."""
         return any(event["kind"] == "stop" for event in self._of_latest_run())
 
+    def began(self) -> float:
+        """When the latest run began, in seconds since 1970."""
+        return next((event["time"] for event in self._of_latest_run()), 0.0)
+
     def live_slots(self) -> int:
         """Slots whose lane of the latest run was heard of in the last minute."""
-        run, now = next((event["time"] for event in self._of_latest_run()), 0.0), time.time()
+        run, now = self.began(), time.time()
         return len({lane["slot"] for lane in self.lanes if lane["started"] > run and now - lane["seen"] < 60})
 
     def _of_latest_run(self) -> list[dict[str, Any]]:

@@ -8,7 +8,9 @@ import socket
 import time
 from pathlib import Path
 
-from losstune.search.ledger.lock import Holder, holder
+import psutil
+
+from losstune.search.ledger.lock import SINCE, Holder, holder
 from losstune.search.standing import standing
 from losstune.search.status import recorded_study
 from losstune.spaces import InputError
@@ -26,11 +28,24 @@ def stop_study(folder: Path) -> bool:
         return False
     if who.pid is None or who.host != socket.gethostname():
         raise InputError(f"{folder}: {who} is running this study; allowed: to stop it where it runs")
-    if who.purpose == "run" and not _stopping(folder):  # a second signal would not wait for checkpoints
+    if not _holds(who, folder):
+        raise InputError(f"{folder}: {who} is running this study, in another container; allowed: to stop it there")
+    if who.purpose == "run" and not _stopping(who, folder):  # a second signal would not wait for checkpoints
         _ask(who, folder)
     while (now := holder(folder / "ledger")) is not None and now == who:
         time.sleep(LOOK_SECONDS)
     return True
+
+
+def _holds(who: Holder, folder: Path) -> bool:
+    """Whether the process of that number is the one: a container has numbers of its own."""
+    try:
+        opened = psutil.Process(who.pid).open_files()
+        return (folder / "ledger" / "lock").resolve() in {Path(file.path) for file in opened}
+    except psutil.NoSuchProcess:
+        return holder(folder / "ledger") != who  # it has just ended
+    except psutil.AccessDenied:
+        return True  # another user's: the signal will be refused
 
 
 def _ask(who: Holder, folder: Path) -> None:
@@ -43,9 +58,14 @@ def _ask(who: Holder, folder: Path) -> None:
                          ) from None  # fmt: skip
 
 
-def _stopping(folder: Path) -> bool:
-    study, greater, ledger = recorded_study(folder)
+def _stopping(who: Holder, folder: Path) -> bool:
+    """Whether it has been asked to end; what an earlier run was asked is not meant."""
     try:
-        return standing(study, ledger, greater).stopping()
+        study, greater, ledger = recorded_study(folder)
+    except InputError:
+        return False  # it has just begun
+    try:
+        now = standing(study, ledger, greater)
+        return now.stopping() and now.began() >= time.mktime(time.strptime(who.since, SINCE)) - LOOK_SECONDS
     finally:
         ledger.close()

@@ -43,18 +43,22 @@ def write_winner(results: Results, folder: Path, ledger: Ledger) -> Path:
 
     Of every loss the weights of its first seed that did not fail stay, under weights/.
     """
-    complete = set(results.members.loc[results.members["state"] == "complete", "loss"])
+    ended = set(results.members.loc[results.members["state"] == "complete", "loss"])
     means = results.score_matrix().mean()
-    loss = max((name for name in means.index if name in complete), key=means.get, default=None)
+    loss = max((name for name in means.index if name in ended), key=means.get, default=None)
     path = folder / "report" / "winner.yaml"
     if loss is None:
         path.unlink(missing_ok=True)
         return path
     with ledger.reading() as tx:
+        rows, round_ = read.all_trials(tx, "confirm"), read.latest_round(tx)
         # Of losses that were taken out too: they may come back.
-        firsts = first_members(read.all_trials(tx, "confirm"), read.latest_round(tx))
+        firsts, complete = first_members(rows, round_), first_members(rows, round_, ("complete",))
         sources, recipe = get_meta(tx, "identity")["sources"], get_meta(tx, "identity")["recipe"]
-    row = firsts[loss]
+    row = complete[loss]
+    if firsts[loss] is not row and not _path(folder, row).is_file():  # of the first seed's there will be some again
+        path.unlink(missing_ok=True)
+        return path
     weights = _weights(folder, row)
     write_bytes(path.with_suffix(".pt"), weights)
     fields = {
@@ -67,18 +71,22 @@ def write_winner(results: Results, folder: Path, ledger: Ledger) -> Path:
         "network_source": sources.get("network"),
     }  # fmt: skip
     write_bytes(path, (_use(fields, path) + yaml.safe_dump(fields, sort_keys=False, width=120)).encode())
-    _drop_other_weights(folder, {f"{row['id']}.pt" for row in firsts.values()})
+    _drop_other_weights(folder, {f"{row['id']}.pt" for row in (*firsts.values(), *complete.values())})
     return path
 
 
 def _weights(folder: Path, row: Row) -> bytes:
     """A member's weights as they were confirmed; InputError when they are missing or altered."""
-    path, digest = folder / "weights" / f"{row['id']}.pt", (row["files"] or {}).get("weights")
+    path, digest = _path(folder, row), (row["files"] or {}).get("weights")
     content = path.read_bytes() if path.is_file() else None
     if content is None or (digest is not None and hashlib.sha256(content).hexdigest() != digest):
         raise InputError(f"{path}: {'missing' if content is None else 'not what was written'}; allowed: after "
                          f"`losstune doctor {folder.name}` the next run trains this member again")  # fmt: skip
     return content
+
+
+def _path(folder: Path, row: Row) -> Path:
+    return folder / "weights" / f"{row['id']}.pt"
 
 
 def _drop_other_weights(folder: Path, keep: set[str]) -> None:

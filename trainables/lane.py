@@ -14,7 +14,7 @@ from losstune.trainables.inputs import Inputs, Normalization
 from losstune.trainables.job import Job
 from losstune.trainables.losses.combine import loss_of
 from losstune.trainables.messages import Exchange, Message, Order, Orders, Report, Saved
-from losstune.trainables.metrics import comparable
+from losstune.trainables.metrics import NotScored, comparable
 from losstune.trainables.scoring import Scorer
 from losstune.trainables.stall import StallGuard, stall_path
 from losstune.trainables.trainer import EpochResult, Stack
@@ -207,7 +207,7 @@ class Lane:
         held.curve.append({"epoch": result.epoch, "train_loss": result.train_loss, "scores": result.scores})
         failure = _failure(held.order, result, self.job.scorer)
         if failure:
-            self._leave(held, failure=failure)
+            self._leave(held, failure=failure[0], metric_raised=failure[1])
         elif result.epoch >= trial.epochs:
             self._leave(held, **(self._measured(held.order) if trial.phase != "search" else {}))
         elif result.epoch in held.order.report_at:
@@ -300,7 +300,7 @@ class Lane:
         metric = self.job.scorer.metric.name
         for name, found in scores.items():
             if not comparable(found[metric]):
-                return {"failure": f"{metric} on {name} became {found[metric]:g}"}
+                return {"failure": _unscored(found[metric], f"{metric} on {name}")}
         folder = Path(self.job.folder)
         files = {"predictions": predictions.write(folder / "predictions" / f"{trial.id}.npz", predictions.Predictions(
             logits["validation"], targets["validation"], logits["test"], targets["test"],
@@ -314,13 +314,19 @@ class Lane:
         return {"results": scores, "files": files}
 
 
-def _failure(order: Order, result: EpochResult, scorer: Scorer) -> str | None:
-    """Why a trial cannot go on, if so."""
+def _failure(order: Order, result: EpochResult, scorer: Scorer) -> tuple[str, bool] | None:
+    """Why a trial cannot go on, if so, and whether it is that the metric raised."""
     for seed, loss, finite in zip(order.trial.seeds, result.train_loss, result.finite, strict=True):
         if loss != loss or loss in (float("inf"), float("-inf")) or not finite:
             what = f"the training loss became {loss}" if finite or loss != loss else "a weight became infinite"
-            return f"{what} in epoch {result.epoch} with seed {seed}"
+            return f"{what} in epoch {result.epoch} with seed {seed}", False
     for score in result.scores[scorer.metric.name]:
         if not comparable(score):
-            return f"{scorer.metric.name} on validation became {score:g} in epoch {result.epoch}"
+            why = _unscored(score, f"{scorer.metric.name} on validation")
+            return f"{why} in epoch {result.epoch}", isinstance(score, NotScored)
     return None
+
+
+def _unscored(score: float, what: str) -> str:
+    """Why a score is of no use."""
+    return score.why if isinstance(score, NotScored) else f"{what} became {score:g}"

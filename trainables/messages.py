@@ -31,8 +31,8 @@ class Report:
     """News of one trial from a lane.
 
     curve: per epoch since the last report {"epoch", "train_loss": [..], "scores": {metric: [..]}}, a value per member.
-    seconds: slot time it took since then. failure: why it failed, if so. results: what confirm measured at the end,
-    files: the sha256 of what it wrote then, "predictions" and "weights".
+    seconds: slot time it took since then. failure: why it failed, if so; metric_raised: the study's metric raised.
+    results: what confirm measured at the end, files: the sha256 of what it wrote then, "predictions" and "weights".
     left: the trial has left the lane, and its places are free: it has come to its end, has failed, was let go because
     it was asked to be stopped (then the epochs since the decision only cost), or is parked: let go unfinished.
     """
@@ -48,6 +48,7 @@ class Report:
     files: dict[str, str] | None = None
     left: bool = False
     parked: bool = False
+    metric_raised: bool = False
 
 
 @dataclass(frozen=True)

@@ -189,6 +189,18 @@ def resolve_metric(spec: str, folder: Path, source: str | None, num_classes: int
     return _users_metric(spec, source, num_classes)
 
 
+class NotScored(float):
+    """NaN of a metric that raised on a member's logits; why: what it said."""
+
+    def __new__(cls, why: str) -> NotScored:
+        found = super().__new__(cls, math.nan)
+        found.why = why
+        return found
+
+    def __reduce__(self) -> tuple:
+        return NotScored, (self.why,)
+
+
 def comparable(score: float) -> bool:
     """Whether the tests of significance can reckon with a score: no square of it may leave the range of floats."""
     return score == 0 or SMALLEST <= abs(score) <= LARGEST  # which NaN and infinity are not
@@ -198,7 +210,8 @@ def constant_score(metric: Metric, train_targets: np.ndarray, targets: np.ndarra
     """What a failed member scores on targets (N,): a constant predictor that has seen train_targets only.
 
     It ranks classes by how often they occur in training (so it predicts the majority class), and all its
-    probabilities are 1/K: NLL is log K, and the calibration of such a model is not defined.
+    probabilities are 1/K: NLL is log K, and the calibration of such a model is not defined. InputError where the user's
+    own metric raises.
     """
     if metric is METRICS["ece"]:
         return math.nan
@@ -206,7 +219,10 @@ def constant_score(metric: Metric, train_targets: np.ndarray, targets: np.ndarra
         constant = np.full(num_classes, 1 / num_classes)
     else:
         constant = np.bincount(train_targets, minlength=num_classes) / len(train_targets)
-    return metric.function(np.tile(constant, (len(targets), 1)), targets)
+    found = metric.function(np.tile(constant, (len(targets), 1)), targets)
+    if isinstance(found, NotScored):
+        raise InputError(f"{found.why}, on the logits of a constant predictor")
+    return found
 
 
 def _costs(source: str, num_classes: int, where: str) -> np.ndarray:
@@ -233,13 +249,21 @@ def _users_metric(spec: str, source: str, num_classes: int) -> Metric:
     if not isinstance(greater_is_better, bool):
         raise InputError(f"metric: {spec}: greater_is_better is {greater_is_better!r}; allowed: True or False")
 
-    def score(logits: np.ndarray, targets: np.ndarray) -> float:
+    def called(logits: np.ndarray, targets: np.ndarray) -> float:
         result = call(function, spec, "metric", logits, targets)
         try:
             return float(result)
         except (TypeError, ValueError):
             raise InputError(f"metric: {spec} returned {type(result).__name__}; allowed: one number") from None
 
+    def score(logits: np.ndarray, targets: np.ndarray) -> float:
+        if not np.isfinite(logits).all():
+            return math.nan  # of a model that has diverged, which many functions would refuse
+        try:
+            return called(logits, targets)
+        except InputError as error:
+            return NotScored(str(error))
+
     # So that what cannot work is said before anything is trained.
-    score(np.eye(num_classes, dtype=np.float32), np.arange(num_classes))
+    called(np.eye(num_classes, dtype=np.float32), np.arange(num_classes))
     return Metric(spec, greater_is_better, "labels", score, "the user's function")

@@ -62,30 +62,37 @@ class LaneTrainable(tune.Trainable):
     """A lane as Ray Tune places it, restarts it and lets it end."""
 
     def setup(self, config: dict, conductor: Any, data: list, job: Job) -> None:
+        self.conductor, self.lane = conductor, None
+        self.lane_id = f"{self.trial_id}-{uuid.uuid4().hex[:8]}"
+        with self._saying_why():
+            guard = StallGuard(stall_path(Path(job.folder), self.lane_id), max(job.patience, SETUP_SECONDS))
+            guard.moved()  # what follows may hang, at a broken GPU for example
+            device = self._prepare(config, job)
+            if not self._call("register", self.trial_id, self.lane_id, psutil.Process().create_time(), device,
+                              ray.get_runtime_context().get_node_id()):  # fmt: skip
+                guard.close()
+                return
+            train, validation = ray.get(data[0])
+            backend, width = self._backend(job, train, device)
+            self.lane = self._lane(job, train, validation, backend, width, config["alone"], guard)
+            guard.rest()
+            guard.seconds = job.patience
+
+    def _prepare(self, config: dict, job: Job) -> str:
+        """Set torch up in this process; the kind of device it is to compute on."""
         import torch
 
-        from losstune.trainables.lane import Lane
         from losstune.trainables.memory import keep_freed_memory
 
         keep_freed_memory()
         torch.set_num_threads(max(1, int(config["threads"])))
-        self.conductor = conductor
-        self.lane_id = f"{self.trial_id}-{uuid.uuid4().hex[:8]}"
-        device = torch.cuda.get_device_name() if job.device == "cuda" else "cpu"
-        self.lane: Any = None
-        wanted = self._call("register", self.trial_id, self.lane_id, psutil.Process().create_time(), device,
-                            ray.get_runtime_context().get_node_id())  # fmt: skip
-        if not wanted:
-            return
-        with self._saying_why():
-            guard = StallGuard(stall_path(Path(job.folder), self.lane_id), max(job.patience, SETUP_SECONDS))
-            guard.moved()
-            train, validation = ray.get(data[0])
-            backend, width = self._backend(job, train, device)
-            self.lane = Lane(job, train, validation, RayExchange(conductor), self.lane_id, backend, width,
-                             config["alone"], guard)  # fmt: skip
-            guard.rest()
-            guard.seconds = job.patience
+        return torch.cuda.get_device_name() if job.device == "cuda" else "cpu"
+
+    def _lane(self, job: Job, train: Split, validation: Split, backend: Any, width: int, alone: bool,
+              guard: StallGuard) -> Any:  # fmt: skip
+        from losstune.trainables.lane import Lane
+
+        return Lane(job, train, validation, RayExchange(self.conductor), self.lane_id, backend, width, alone, guard)
 
     def _backend(self, job: Job, train: Split, device: str) -> tuple[Any, int]:
         """How this device computes the network: as was measured on one like it, by the lane that was first."""

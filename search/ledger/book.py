@@ -24,6 +24,11 @@ def checkpoints(row: Row) -> tuple[Saved, ...]:
     return tuple(Saved(**saved) for saved in row["checkpoints"] or ())
 
 
+def resumable(row: Row) -> bool:
+    """Whether a trial may still be trained on: what was cut of a search is, when the study is given more hours."""
+    return row["state"] == "running" or (row["state"] == "cut" and row["phase"] == "search")
+
+
 class Book:
     """Rows of trials as the ledger has them, by id. Whoever alters a row says so (alter), within a transaction."""
 
@@ -114,14 +119,11 @@ class Book:
         return [row for row in self.running.values() if row["lane"] == lane]
 
     def discard_checkpoints(self, report: Report) -> None:
-        """Remove the files that no restart can need after a report: all of an ended trial, all but two of others.
-
-        What was cut goes on from where it was when the study is given more hours.
-        """
+        """Remove the files that no restart can need after a report: all of an ended trial, all but two of others."""
         row = self.trials.get(report.trial)
         if row is None or (report.checkpoint is None and row["state"] == "running"):
             return
-        needed = {Path(saved.path).name for saved in checkpoints(row)} if row["state"] in ("running", "cut") else set()
+        needed = {Path(saved.path).name for saved in checkpoints(row)} if resumable(row) else set()
         for path in (self.folder / "checkpoints" / row["id"]).glob("*.pt"):
             # Names are in order; of a later one the message may be on its way.
             if path.name not in needed and (not needed or path.name < max(needed)):

@@ -6,17 +6,16 @@ import contextlib
 import hashlib
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from losstune.search.ledger.book import checkpoints
+from losstune.search.ledger.book import checkpoints, resumable
 from losstune.trainables.messages import Saved
 
 Row = dict[str, Any]
-RESUMABLE = ("running", "cut")  # what was cut goes on from where it was when the study is given more hours
 LARGEST_PID = 2**31 - 1
 _CUT_SHORT = re.compile(r"\..+\.(\d+)(-wal|-shm|-journal)?")  # ".NAME.PID": a write that never took its name
 KEPT = {"predictions": "npz", "weights": "pt"}  # what is kept of a confirmed member, and how it is stored
@@ -24,7 +23,7 @@ KEPT = {"predictions": "npz", "weights": "pt"}  # what is kept of a confirmed me
 
 def needless(folder: Path, rows: Iterable[Row]) -> list[Path]:
     """Checkpoints that no trial goes on from, and what processes that were killed have left. For a study at rest."""
-    needed = {folder / saved.path for row in rows if row["state"] in RESUMABLE for saved in checkpoints(row)}
+    needed = {folder / saved.path for row in rows if resumable(row) for saved in checkpoints(row)}
     files = [path for path in folder.rglob("*") if path.is_file()]
     return [path for path in files if _is_cut_short(path.name) or path.match("ledger/stalled-*.txt")
             or (path.is_relative_to(folder / "checkpoints") and path not in needed)]  # fmt: skip
@@ -52,13 +51,14 @@ def damaged_checkpoints(folder: Path, row: Row) -> list[Saved]:
     return [saved for saved in checkpoints(row) if digest_of(folder / saved.path) != saved.digest]
 
 
-def first_members(rows: Iterable[Row], round_: int) -> dict[str, Row]:
-    """Per loss the member of a confirm with the lowest seed that did not fail: its weights are kept.
+def first_members(
+    rows: Iterable[Row], round_: int, states: Collection[str] = ("complete", "running")
+) -> dict[str, Row]:
+    """Per loss the member of a confirm with the lowest seed in one of these states: its weights are kept.
 
-    One that is to be trained again will have weights again.
+    One that is still, or again, to be trained will have weights.
     """
-    own = [row for row in rows if row["phase"] == "confirm" and row["round"] == round_
-           and row["state"] in ("complete", "running")]  # fmt: skip
+    own = [row for row in rows if row["phase"] == "confirm" and row["round"] == round_ and row["state"] in states]
     return {row["loss"]: row for row in sorted(own, key=lambda row: -row["number"])}
 
 

@@ -14,6 +14,7 @@ from typing import IO
 
 from losstune.spaces import InputError
 
+SINCE = "%Y-%m-%d %H:%M:%S"  # how a lock says since when it is held
 LONGEST = 1000  # characters of a lock; more was not written by a run
 TRIES, TRY_SECONDS = 10, 0.02  # somebody who only looks who runs it has the lock for an instant, see holder
 
@@ -53,7 +54,7 @@ class RunLock:
                              "allowed: an --out on a disk with locks") from None  # fmt: skip
         self._file.seek(0)
         self._file.truncate()
-        holder = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S"),
+        holder = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime(SINCE),
                   "purpose": purpose}  # fmt: skip
         self._file.write(json.dumps(holder))
         self._file.flush()

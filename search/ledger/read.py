@@ -21,6 +21,10 @@ def all_reports(tx: Connection) -> list[Row]:
     return _rows(tx, select(reports).order_by(reports.c.sequence))
 
 
+def reports_of(tx: Connection, trial: str) -> list[Row]:
+    return _rows(tx, select(reports).where(reports.c.trial == trial).order_by(reports.c.sequence))
+
+
 def scores(tx: Connection) -> list[tuple[str, int, float | None]]:
     """Trial, epoch and seed-mean of each report, in order, without the curves, which are most of a ledger."""
     return list(tx.execute(select(reports.c.trial, reports.c.epoch, reports.c.score).order_by(reports.c.sequence)))

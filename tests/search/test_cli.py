@@ -2,13 +2,15 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import yaml
 
 from losstune.search import cli
-from losstune.spaces import SPACES
+from losstune.search.lanes import Running
+from losstune.spaces import SPACES, InputError, StudyStopped
 from losstune.trainables.architectures import ARCHITECTURES
 from losstune.trainables.datasets import DATASETS
 
@@ -108,3 +110,20 @@ def test_exit_handlers_of_native_libraries_do_not_decide_how_a_run_ends():
     for command, status, out in ((["losses"], 0, "softmax"), (["status", "nothing"], 2, "")):
         ended = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True)
         assert ended.returncode == status and out in ended.stdout and ended.stdout.endswith("the end\n"), ended
+
+
+def test_a_run_whose_output_nobody_can_see_ends_as_any_other():
+    """Its standard output is closed: Python has none then."""
+    code = "import ray, sys; from losstune.search.cli import main; sys.argv = ['losstune', 'status', 'nothing']; main()"
+    ended = subprocess.run(["sh", "-c", 'exec "$0" -c "$1" >&-', sys.executable, code], capture_output=True, text=True)
+    assert ended.returncode == 2 and ended.stderr.count("\n") == 1, ended
+
+
+@pytest.mark.parametrize(("address", "error"), [("auto", InputError), (None, StudyStopped)])
+def test_no_ray_is_one_line(monkeypatch, address, error):
+    def init(**options):
+        raise ConnectionError("nobody\nanswers")
+
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=init))
+    with pytest.raises(error, match="ConnectionError: nobody answers"):
+        Running(None, None, None, address)._init_ray()

@@ -1,6 +1,7 @@
 """The conductor's promises, with made-up lanes: no Ray, no training, scores by formula."""
 
 import math
+import sqlite3
 import time
 from dataclasses import asdict, replace
 from itertools import count
@@ -605,6 +606,92 @@ def test_a_doubtful_trial_of_a_killed_run_is_tried_once_more(room, thrice):
     _, trial, _ = thrice
     drive(Lane(room.conductor("search.trials=2", losses="softmax"), "b"))
     assert room.rows(id=trial)[0]["state"] in ("complete", "stopped")
+
+
+def test_lanes_that_cannot_start_end_the_study_and_say_why(room):
+    """They never say that they are there: only Ray knows of them. What a lost machine did does not count."""
+    conductor, why = room.conductor(slots=2), "ImportError: libcudart.so.12: cannot open shared object file"
+    conductor.lane_died("a", "its node was lost", True, time.monotonic())
+    for _ in range(2):
+        conductor.lane_died("a", why, False, time.monotonic())
+        conductor.lane_died("b", why, False, time.monotonic())
+    assert conductor.broken is None
+    lane = Lane(conductor, "b")
+    lane.turn()
+    for _ in range(5):
+        conductor.lane_died("a", why, False, time.monotonic())
+    assert conductor.broken is None  # the other one trains
+    conductor.lane_died("b", why, False, time.monotonic())
+    for _ in range(3):
+        assert conductor.broken is None
+        conductor.lane_died("b", why, False, time.monotonic())
+    assert conductor.broken == f"lanes die before they train anything: {why}"
+    said = [event["text"] for event in room.read(read.all_events)]
+    assert said.count(f"a lane of slot a could not start ({why})") == 3
+
+
+def test_processes_that_end_after_the_study_is_done_harm_nothing(room):
+    """Ray may end them as it likes."""
+    conductor = room.conductor()
+    drive(Lane(conductor))
+    for _ in range(5):
+        conductor.lane_died("b", "its process was killed or crashed", False, time.monotonic())
+    assert conductor.broken is None and room.read(read.all_events)[-1]["kind"] != "lane"
+
+
+def raised(lane, trial: str) -> None:
+    """A trial of a lane on which the study's metric has raised."""
+    order, epoch, _ = lane.held.pop(trial)
+    lane.send([Report(trial, order.attempt, epoch + 1, [], 0.1, failure="metric: m.py:score raised ValueError: boom",
+                      left=True, metric_raised=True)])  # fmt: skip
+
+
+def test_a_metric_that_raises_at_once_ends_the_study(room):
+    """It has never worked, and a loss's default is no odd configuration."""
+    lane = Lane(conductor := room.conductor())
+    lane.send([])
+    raised(lane, "search-softmax-0000")
+    assert conductor.broken == "metric: m.py:score raised ValueError: boom"
+    assert room.rows(id="search-softmax-0000")[0]["state"] == "running"
+
+
+def test_a_metric_that_raises_on_one_trial_fails_that_one(room):
+    """Whose logits it cannot take: the study goes on without it."""
+    lane = Lane(conductor := room.conductor(), single=True)
+    drive(lane, until=lambda: room.rows(state="complete") and lane.held)
+    trial = next(iter(lane.held))
+    raised(lane, trial)
+    drive(lane)
+    assert conductor.broken is None and len(room.rows("confirm", state="complete")) == 4
+    assert room.rows(id=trial)[0]["reason"] == "metric: m.py:score raised ValueError: boom"
+
+
+@pytest.mark.parametrize("lost", ["the row", "the reports"])
+def test_a_ledger_of_which_a_disk_has_lost_a_part_comes_to_the_same(room, tmp_path, lost):
+    """An older state of one table beside a newer one of the other: what has been decided stands, the rest is redone."""
+    (tmp_path / "other").mkdir()
+    other = Room(tmp_path / "other")
+    drive(Lane(other.conductor()))
+    lane = Lane(room.conductor(), single=True)
+    drive(lane, until=lambda: any(row["epoch"] == 3 for row in room.rows(state="running")))
+    row = next(row for row in room.rows(state="running") if row["epoch"] == 3)
+    if lost == "the row":
+        change(room, "UPDATE trials SET epoch = 0, score = 0.01, best_epoch = 1, checkpoints = '[]' WHERE id = ?",
+               row["id"])  # fmt: skip
+    else:
+        change(room, "DELETE FROM reports WHERE trial = ?", row["id"])
+    drive(Lane(room.conductor()))
+    assert essence(room.rows()) == essence(other.rows())
+    curves = [[(epoch["epoch"], epoch["scores"]) for report in one.read(read.reports_of, row["id"])
+               for epoch in report["curve"]] for one in (room, other)]  # fmt: skip
+    assert curves[0] == curves[1]
+    other.close()
+
+
+def change(room, statement: str, *values) -> None:
+    with sqlite3.connect(room.folder / "ledger.db") as connection:
+        connection.execute(statement, values)
+    connection.close()
 
 
 def test_a_lane_that_dies_empty_handed_harms_no_trial(room):

@@ -7,13 +7,17 @@ import sys
 from dataclasses import asdict
 
 import pytest
+import yaml
 from ran import Ran
 
 from losstune.search.ledger import read, write
 from losstune.search.ledger.copies import copy_of
 from losstune.search.ledger.database import Ledger, set_meta
 from losstune.search.phases import _report_inputs
+from losstune.search.plan import make_plan
+from losstune.search.provenance import record
 from losstune.search.standing import ledger_path
+from losstune.search.study import load_study
 from losstune.trainables import checkpoint
 from losstune.trainables.messages import Saved
 
@@ -239,6 +243,28 @@ def test_a_report_of_fewer_members_than_have_ended_is_not_the_last_word(doctor, 
     alter(study, last["id"], **{name: last[name] for name in ("results", "state", "ended")})
     assert not study.run().ended.out.startswith("done")
     assert study.run().ended.out.startswith("done")
+
+
+def test_seeds_that_are_added_after_a_repair_were_added_after_a_look(doctor, study):
+    """The member that is to be trained again has been seen like the others."""
+    path = study.out / "predictions" / "confirm0-softmax-0000.npz"
+    path.write_bytes(path.read_bytes() + b"x")
+    doctor()
+    plan = make_plan(load_study(study.folder / "my.yaml", ("confirm.seeds=3",)))
+    with contextlib.closing(Ledger.create_or_open(ledger_path(study.out))) as ledger:
+        record(plan, ledger)
+    said = [event["text"] for event in study.read(read.all_events) if event["kind"] == "seeds"]
+    assert said == ["seeds added: 2 to 3"]
+
+
+def test_a_report_while_the_winners_weights_are_to_be_trained_again(doctor, study, losstune, monkeypatch):
+    """Has no winner to use yet, and blames nothing."""
+    monkeypatch.chdir(study.folder)
+    winner = yaml.safe_load((study.out / "report" / "winner.yaml").read_text())["loss"]
+    (study.out / "predictions" / f"confirm0-{winner}-0000.npz").unlink()
+    doctor()
+    assert losstune("report", "my").status == 0
+    assert not (study.out / "report" / "winner.yaml").exists()
 
 
 def test_a_damaged_ledger_is_replaced_by_its_copy(doctor, study):

@@ -66,14 +66,16 @@ def test_other_names_are_left_alone(folder, name):
     assert names(folder) == set()
 
 
+@pytest.mark.parametrize("phase", ["search", "confirm"])
 @pytest.mark.parametrize("state", ["running", "cut", "complete", "stopped", "failed"])
-def test_checkpoints_are_needed_by_what_goes_on(folder, state):
-    """Those that the ledger names, of a trial that is not over."""
+def test_checkpoints_are_needed_by_what_goes_on(folder, state, phase):
+    """Those that the ledger names, of a trial that is not over; a member of a confirm that was given up is."""
     kept, other = "checkpoints/search-softmax-0000/001-00002.pt", "checkpoints/search-softmax-0000/001-00001.pt"
     for name in (kept, other):
         put(folder / name)
-    rows = [{"state": state, "checkpoints": [asdict(Saved(kept, "digest", 2))]}]
-    assert names(folder, rows) == ({other} if state in ("running", "cut") else {kept, other})
+    rows = [{"state": state, "phase": phase, "checkpoints": [asdict(Saved(kept, "digest", 2))]}]
+    goes_on = state == "running" or (state, phase) == ("cut", "search")
+    assert names(folder, rows) == ({other} if goes_on else {kept, other})
 
 
 def test_sizes_are_of_files_the_largest_folder_first(folder):

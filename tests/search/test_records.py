@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import shutil
 import signal
 import sqlite3
@@ -15,6 +16,7 @@ import pandas as pd
 import pytest
 from optuna.trial import TrialState
 
+from losstune.search import phases
 from losstune.search.ledger import read
 from losstune.search.ledger.database import Ledger
 from losstune.search.ledger.lock import RunLock
@@ -203,16 +205,57 @@ def test_asked_twice_to_stop_it_is_told_once(tmp_path, study):
     """A second signal would end the run without waiting for checkpoints."""
     code = ("import signal, sys, time; from pathlib import Path; from losstune.search.ledger.lock import RunLock\n"
             "got = []\nsignal.signal(signal.SIGTERM, lambda *_: got.append(1))\n"
-            "lock = RunLock(Path(sys.argv[1])); print('held', flush=True)\n"
+            "lock = RunLock(Path(sys.argv[1]), 'run'); print('held', flush=True)\n"
             "while not got: time.sleep(0.01)\n"
             "time.sleep(1); sys.exit(len(got))")  # fmt: skip
     with subprocess.Popen([sys.executable, "-c", code, study.out / "ledger"], stdout=subprocess.PIPE,
                           text=True) as holder:  # fmt: skip
         assert holder.stdout.readline() == "held\n"
         holder.send_signal(signal.SIGTERM)
-        write(study, "INSERT INTO events (time, kind, text) VALUES (?, 'stop', 'stopped by the user')", time.time())
+        for kind in ("run", "stop"):
+            write(study, "INSERT INTO events (time, kind, text) VALUES (?, ?, 'of this run')", time.time(), kind)
         assert stop_study(study.out)
         assert holder.wait(60) == 1
+
+
+def test_what_an_earlier_run_was_asked_is_not_taken_for_this_ones(tmp_path, study):
+    """It holds the lock, and has not written yet that it runs: it is asked all the same."""
+    write(study, "INSERT INTO events (time, kind, text) VALUES (?, 'stop', 'stopped by the user')", time.time() - 60)
+    code = ("import sys; from pathlib import Path; from losstune.search.ledger.lock import RunLock\n"
+            "lock = RunLock(Path(sys.argv[1]), 'run'); print('held', flush=True); sys.stdin.read()")  # fmt: skip
+    with subprocess.Popen([sys.executable, "-c", code, study.out / "ledger"], stdout=subprocess.PIPE,
+                          stdin=subprocess.PIPE, text=True) as holder:  # fmt: skip
+        assert holder.stdout.readline() == "held\n"
+        assert stop_study(study.out)
+        assert holder.wait(60) == -signal.SIGTERM
+
+
+def test_a_process_of_that_number_that_does_not_hold_the_study_is_left_alone(tmp_path, study):
+    """Another container has numbers of its own, and may have this machine's name."""
+    lock = RunLock(study.out / "ledger", "run")
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as stranger:
+        path = study.out / "ledger" / "lock"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "pid": stranger.pid}))
+        with pytest.raises(InputError, match="in another container; allowed: to stop it there"):
+            stop_study(study.out)
+        assert stranger.poll() is None
+        stranger.communicate(b"\n")
+    lock.release()
+
+
+def test_programs_that_ask_for_the_end_at_the_same_time_are_one_request(monkeypatch):
+    """A second Ctrl-C is another matter, and so is a signal that comes much later."""
+    ended = []
+    monkeypatch.setattr(phases.os, "_exit", ended.append)
+    with phases._interruptible() as asked:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGTERM):
+            os.kill(os.getpid(), number)
+        assert [number for number, _ in asked] == [signal.SIGINT] and ended == []
+        os.kill(os.getpid(), signal.SIGINT)
+        assert ended == [130]
+        asked[0] = signal.SIGTERM, asked[0][1] - 2 * phases.SAME_SECONDS
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert ended == [130, 130]
 
 
 # --- a disk that cannot be written ---

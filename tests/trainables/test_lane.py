@@ -11,7 +11,7 @@ from losstune.trainables import predictions, tune_lane
 from losstune.trainables.job import Job
 from losstune.trainables.lane import Lane
 from losstune.trainables.messages import Message, Order, Orders
-from losstune.trainables.metrics import METRICS, Metric
+from losstune.trainables.metrics import METRICS, Metric, NotScored
 from losstune.trainables.network import Network
 from losstune.trainables.recipe import Recipe
 from losstune.trainables.scoring import Scorer
@@ -241,6 +241,19 @@ def test_a_score_that_cannot_be_compared_is_a_failure(make_lane, digits, value, 
     (report,) = script.reports
     where = "validation" if phase == "search" else "test"
     assert report.failure.startswith(f"own on {where} became {value:g}") and report.results is None and calls
+
+
+def test_a_metric_that_raises_fails_the_trial_and_says_so(make_lane):
+    """Whether it is the metric's fault or the trial's is for the conductor to say."""
+
+    def score(logits, targets):
+        return NotScored("metric: m.py:score raised ValueError: boom (line 3)")
+
+    script = Script(Order(trial(), 1, (3, 9)))
+    run(make_lane(script, scorer=Scorer(Metric("own", True, "labels", score, "own"), 10)))
+    (report,) = script.reports
+    assert report.failure == "metric: m.py:score raised ValueError: boom (line 3) in epoch 1"
+    assert report.metric_raised and report.left
 
 
 @pytest.mark.parametrize("late", [0, 2])

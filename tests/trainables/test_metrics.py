@@ -1,6 +1,7 @@
 """Metrics by hand and against scikit-learn, the user's own, and the constant predictor."""
 
 import math
+import pickle
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ from sklearn import metrics as oracle
 from losstune.spaces.errors import InputError
 from losstune.trainables.metrics import (
     METRICS,
+    NotScored,
     accuracy_of,
     constant_score,
     resolve_metric,
@@ -203,6 +205,29 @@ def test_bad_users_metrics(source, message):
     with pytest.raises(InputError, match=message) as error:
         resolve_metric("m.py:score", ".", source, 3)
     assert str(error.value).startswith("metric: m.py")
+
+
+RAISING = """
+def score(logits, targets):
+    if logits.max() > 100:
+        raise ValueError("too large")
+    if logits[0, 0] == logits[0, 1]:
+        raise ValueError("constant")
+    return 0.5
+"""
+
+
+def test_a_users_metric_that_raises_on_what_a_model_says_scores_nothing():
+    """And says why; what has diverged it is not even asked about."""
+    metric, right = resolve_metric("m.py:score", ".", RAISING, K), np.eye(K, dtype=np.float32)
+    assert metric.score(right, np.arange(K), None) == 0.5
+    found = pickle.loads(pickle.dumps(metric.score(200 * right, np.arange(K), None)))
+    assert math.isnan(found) and found.why == "metric: m.py:score raised ValueError: too large (line 4)"
+    for bad in (math.nan, math.inf):
+        found = metric.score(np.where(right, bad, 0.0), np.arange(K), None)
+        assert math.isnan(found) and not isinstance(found, NotScored)
+    with pytest.raises(InputError, match="raised ValueError: constant .* on the logits of a constant predictor"):
+        constant_score(metric, np.arange(K), np.arange(K), K)
 
 
 # --- the constant predictor ---
