@@ -21,6 +21,7 @@ from losstune.search.plan import Plan
 from losstune.spaces import InputError, StudyStopped
 from losstune.trainables.disk import disk_trouble
 
+KEEP_SECONDS = 0.002  # between looks at a signal's handler while Ray ends
 HEALTH_SECONDS = 3.0  # between looks at whether the conductor is well
 # What Ray and Tune would print or write beside what losstune itself does.
 _QUIET = {
@@ -185,20 +186,32 @@ def _in_plain_words(error: BaseException) -> BaseException:
 
 
 def _end_ray() -> None:
-    """End Ray, and undo that it then takes the handler of SIGTERM away, beneath Python, which would not know of it.
+    """End Ray, and undo at once that it then takes the handler of SIGTERM away, beneath Python.
 
-    A run that is told to end while it writes its report would be killed instead.
+    A run that is told to end while it writes its report would be killed instead. Ray does it in the midst of its end,
+    of which the rest takes seconds.
     """
     import ray
 
     python = ctypes.pythonapi  # signal.signal is for the main thread alone, which may be writing the report
     python.PyOS_getsig.restype = ctypes.c_void_p
     python.PyOS_setsig.argtypes = ctypes.c_int, ctypes.c_void_p
-    handler = python.PyOS_getsig(signal.SIGTERM)
+    handler, over = python.PyOS_getsig(signal.SIGTERM), threading.Event()
+
+    def keep() -> None:
+        last = False
+        while not last:
+            last = over.wait(KEEP_SECONDS)
+            if python.PyOS_getsig(signal.SIGTERM) != handler:
+                python.PyOS_setsig(signal.SIGTERM, handler)
+
+    keeper = threading.Thread(target=keep, daemon=True)
+    keeper.start()
     try:
         ray.shutdown()
     finally:
-        python.PyOS_setsig(signal.SIGTERM, handler)
+        over.set()
+        keeper.join()
 
 
 def _import_what_tune_needs() -> None:
