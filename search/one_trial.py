@@ -29,7 +29,7 @@ EXTRA = 1  # epochs that a failed trial trained without reporting them
 class Recorded:
     """A trial as the ledger has it: its row, its epochs, what was decided at its reports, and its study.
 
-    measured: backends by kind of device. digest: of the study's data.
+    measured: backends by kind of device. identity: what the study must still be for the trial to be the same.
     """
 
     study: Study
@@ -37,7 +37,7 @@ class Recorded:
     curve: list[Row]
     decisions: dict[int, str]
     measured: dict[str, Any]
-    digest: str
+    identity: Row
 
 
 def load_trial(folder: Path, trial: str) -> Recorded:
@@ -50,12 +50,11 @@ def load_trial(folder: Path, trial: str) -> Recorded:
                 near = difflib.get_close_matches(trial, rows, n=3, cutoff=0) or ["those of a study that has begun"]
                 raise InputError(f"{trial}: no trial of {folder.name}; allowed: {', '.join(near)} ...")
             reports = [report for report in read.all_reports(tx) if report["trial"] == trial]
-            measured, facts = read.backends(tx), get_meta(tx, "facts")
+            measured, identity = read.backends(tx), get_meta(tx, "identity")
     finally:
         ledger.close()
     curve = [epoch for report in reports for epoch in report["curve"]]
-    return Recorded(study, rows[trial], curve, {r["epoch"]: r["decision"] for r in reports}, measured,
-                    facts["data_digest"])  # fmt: skip
+    return Recorded(study, rows[trial], curve, {r["epoch"]: r["decision"] for r in reports}, measured, identity)
 
 
 def show_trial(folder: Path, trial: str, console: Console) -> None:
@@ -134,13 +133,15 @@ def _trained(found: Recorded, folder: Path) -> Iterator[Row]:
     import torch
 
     from losstune.search.job import make_job
-    from losstune.search.plan import check_machine, make_plan
+    from losstune.search.plan import check_machine, differences, identity, make_plan
     from losstune.trainables.backends import Choice
     from losstune.trainables.inputs import Normalization
 
     plan, row = make_plan(found.study), found.row
-    if plan.digest != found.digest:
-        raise InputError(f"{found.study.where}: data: not what the study was run on; allowed: the same data")
+    changed = differences(found.identity, identity(plan))
+    if changed:  # what it would come to says nothing of what is recorded
+        raise InputError(f"{found.study.where}: changed since it was run: {'; '.join(changed)}; "
+                         f"allowed: the study's data and files as they were")  # fmt: skip
     check_machine(found.study)
     torch.set_num_threads(max(1, int(found.study.resources.cpus)))
     job = make_job(plan, folder)

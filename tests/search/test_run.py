@@ -260,6 +260,17 @@ def test_changed_files_of_ones_own_are_a_changed_study(own, losstune, monkeypatc
     assert ended.status == 2 and "network: its file has changed" in ended.err, ended
 
 
+def test_a_study_whose_own_file_has_changed_is_not_trained_again(own, losstune, monkeypatch):
+    """What came of it would look as if the study did not repeat itself."""
+    monkeypatch.chdir(own.folder)
+    assert losstune("rerun", "my", "search-softmax-0000").status == 0
+    (own.folder / "analysis.py").write_text(NET.replace("Conv2d(input_shape[0], 4,", "Conv2d(input_shape[0], 4 ,"))
+    ended = losstune("rerun", "my", "search-softmax-0000")
+    (own.folder / "analysis.py").write_text(NET)
+    assert ended.status == 2 and ended.out == "" and ended.err.count("\n") == 1, ended
+    assert "network: its file has changed" in ended.err, ended
+
+
 # --- feature vectors, a cost matrix, bfloat16, a loss that always fails ---
 
 VECTORS = """\
