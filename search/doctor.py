@@ -105,7 +105,7 @@ def _checkpoints(tx: Connection, folder: Path, rows: list[Row]) -> Iterator[Find
 
 
 def _members(tx: Connection, folder: Path, rows: list[Row]) -> Iterator[Finding]:
-    """Confirmed members whose predictions or weights are damaged: they are trained again, to the same bits."""
+    """Confirmed members whose predictions or weights are damaged: they are trained again."""
     round_ = read.latest_round(tx)
     losses = (get_meta(tx, "study") or {}).get("losses", [])  # of others nothing is kept any more
     firsts = files.first_members(rows, round_)
@@ -120,7 +120,19 @@ def _members(tx: Connection, folder: Path, rows: list[Row]) -> Iterator[Finding]
                             attempt=row["attempt"] + 1)  # fmt: skip
             set_meta(tx, "report_of", None)
             yield Finding(f"{row['id']}: what was kept of it is damaged ({names})",
-                          "the next run trains it again, to the same numbers")  # fmt: skip
+                          f"the next run trains it again, to {_likeness(tx)}")  # fmt: skip
+
+
+def _likeness(tx: Connection) -> str:
+    """How alike a member's numbers will be when it is trained again, by what the study was computed with."""
+    from losstune.trainables.backends import BACKENDS, Choice  # torch, which only this needs
+
+    for device, measured in read.backends(tx).items():
+        choice = Choice(**measured["choice"])
+        if not device.startswith("cpu") or choice.compiled or not BACKENDS[choice.kind].exact:
+            how = f"{choice.kind}{', compiled,' if choice.compiled else ''} on {device.partition(',')[0]}"
+            return f"numbers that may differ by rounding ({how} keeps no bits)"
+    return "the same numbers, on a processor of the same kind"
 
 
 def _needless(folder: Path, rows: list[Row]) -> Iterator[Finding]:

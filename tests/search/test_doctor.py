@@ -173,6 +173,20 @@ def test_what_is_lost_of_a_member_is_trained_again_to_the_same_bits(doctor, stud
     assert "nothing is wrong" in doctor().out
 
 
+@pytest.mark.parametrize(("device", "choice", "said"), [
+    ("cpu, auto", {"kind": "batched", "together": 16}, "to the same numbers, on a processor of the same kind"),
+    ("cpu, vmap", {"kind": "vmap", "together": 16}, "that may differ by rounding (vmap on cpu keeps no bits)"),
+    ("NVIDIA H100, auto", {"kind": "batched", "together": 16}, "(batched on NVIDIA H100 keeps no bits)"),
+])  # fmt: skip
+def test_the_same_numbers_are_promised_only_where_they_will_be(doctor, study, device, choice, said):
+    """By what the study was computed with."""
+    sql(study, "DELETE FROM meta WHERE key LIKE 'backend on %'")
+    with contextlib.closing(Ledger.create_or_open(ledger_path(study.out))) as ledger, ledger.transaction() as tx:
+        set_meta(tx, f"backend on {device}", {"choice": choice, "width": 16})
+    (study.out / "predictions" / "confirm0-softmax-0000.npz").write_bytes(b"")
+    assert said in doctor().out
+
+
 def test_what_a_report_has_dropped_is_not_missed(doctor, study):
     """However often it is looked at, and though the report is to be made again: one member is damaged, not all."""
     trial = "confirm0-softmax-0000"
