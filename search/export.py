@@ -27,6 +27,8 @@ def export(folder: Path, kind: str, to: Path | None) -> list[Path]:
     if kind not in FORMATS:
         raise InputError(f"--as {kind}: no such format; allowed: {', '.join(FORMATS)}")
     place = to or folder / "export"
+    if kind == "optuna" and "?" in str(place):
+        raise InputError(f"--to {place}: a database there cannot be named with a '?'; allowed: another folder")
     try:
         place.mkdir(parents=True, exist_ok=True)
         (place / f".writable.{os.getpid()}").touch()

@@ -19,18 +19,49 @@ from losstune.search.tracking import problem
 from losstune.spaces import InputError
 
 
+class NothingYet(InputError):
+    """A ledger that no run has written its study into: one is about to, or was killed before it could."""
+
+
 def show_status(folder: Path | None, out: Path, console: Console) -> None:
     """Print the table of the study in a folder, or a line for each study under out."""
     if folder is None:
-        folders = sorted(path.parent.parent for path in out.glob("*/ledger/ledger.db"))
-        if not folders:
-            raise InputError(f"{out}: no study has been run there; allowed: the --out of a run")
-        for folder in folders:
-            loaded, greater, ledger = recorded_study(folder)
-            now, at_rest = standing(loaded, ledger, greater), holder(folder / "ledger") is None
-            console.print(f"[bold]{folder.name}[/]  {summary(loaded, now, None, at_rest)}")
-            ledger.close()
-        return
+        _list(out, console)
+    else:
+        _show(folder, console)
+
+
+def _list(out: Path, console: Console) -> None:
+    """A line for each study. What is wrong with one hides no other, and is said in the end."""
+    folders = sorted(path.parent.parent for path in out.glob("*/ledger/ledger.db"))
+    if not folders:
+        raise InputError(f"{out}: no study has been run there; allowed: the --out of a run")
+    wrong = []
+    for folder in folders:
+        try:
+            said = _in_a_line(folder)
+        except InputError as error:
+            said = "cannot be read"
+            wrong.append(str(error))
+        console.print(f"[bold]{folder.name}[/]  {said}")
+    if wrong:
+        raise InputError("; ".join(wrong))
+
+
+def _in_a_line(folder: Path) -> str:
+    at_rest = holder(folder / "ledger") is None
+    try:
+        loaded, greater, ledger = recorded_study(folder)
+    except NothingYet:
+        return "nothing is recorded yet" + (", and nobody is running it" if at_rest else ": a run is just starting")
+    try:
+        return summary(loaded, standing(loaded, ledger, greater), None, at_rest)
+    finally:
+        ledger.close()
+
+
+def _show(folder: Path, console: Console) -> None:
+    """A study's table, and what else there is to know of it."""
     loaded, greater, ledger = recorded_study(folder)
     now, runner = standing(loaded, ledger, greater), holder(folder / "ledger")
     with understood(ledger.path):
@@ -76,7 +107,8 @@ def recorded_study(folder: Path) -> tuple[Study, bool, Ledger]:
             written: dict[str, Any] | None = get_meta(tx, "fields")
             about = get_meta(tx, "study")
         if written is None:
-            raise InputError(f"{folder}: its ledger holds no study yet; allowed: a study that has been run")
+            ledger.close()
+            raise NothingYet(f"{folder}: its ledger holds no study yet; allowed: a study that has been run")
         study = make_study(written["fields"], str(folder), Path(written["folder"]))
         study.settle(about["num_classes"])
         return study, about["greater_is_better"], ledger

@@ -155,7 +155,34 @@ def test_a_bad_export_is_one_line(say, options):
     assert ended.status == 2 and ended.err.count("\n") == 1 and "allowed" in ended.err, ended
 
 
+def test_a_storage_that_cannot_be_named_is_one_line(say, finished_study):
+    """SQLAlchemy takes what follows a '?' for options; a table can lie there."""
+    before = finished_study.files("..")
+    ended = say("export", "--to", "a?b")
+    assert ended.status == 2 and ended.err.count("\n") == 1 and "'?'; allowed" in ended.err, ended
+    assert finished_study.files("..") == before and not (finished_study.folder / "a?b").exists()
+
+
 # --- stop, and status ---
+
+
+def test_status_lists_every_study_whatever_is_wrong_with_one(study, losstune):
+    """Runs that are just starting, or were killed before they had recorded anything, and a damaged ledger."""
+    runs = study.folder / "runs"
+    for name in ("early", "killed"):
+        Ledger.create_or_open(ledger_path(runs / name)).close()
+    lock = RunLock(runs / "early" / "ledger", "run")
+    ended = losstune("status", "--out", runs)
+    early, killed, mine = ended.out.splitlines()
+    assert ended.status == 0 and ended.err == "", ended
+    assert early == "early  nothing is recorded yet: a run is just starting"
+    assert killed == "killed  nothing is recorded yet, and nobody is running it"
+    assert mine.startswith("my  accuracy: done")
+    lock.release()
+    ledger_path(runs / "killed").write_bytes(b"garbage")
+    ended = losstune("status", "--out", runs)
+    assert ended.status == 2 and ended.err.count("\n") == 1 and "killed/ledger/ledger.db: not a readable" in ended.err
+    assert ended.out.splitlines()[1:] == ["killed  cannot be read", mine], ended
 
 
 def test_a_study_that_nobody_runs_needs_no_stopping(say):
