@@ -26,6 +26,13 @@ class Outcome:
         return f"status {self.status}\n--- out\n{self.out}\n--- err\n{self.err}"
 
 
+def told(folder: Path, *arguments: object, **environment: str) -> Outcome:
+    """How a short command ends; what runs in the folder meanwhile keeps its own output."""
+    done = subprocess.run([*LOSSTUNE, *map(str, arguments)], cwd=folder, capture_output=True, text=True,
+                          env={**os.environ, **environment}, stdin=subprocess.DEVNULL, timeout=GUARD)  # fmt: skip
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
 class Running:
     """A losstune process with a session of its own, as a terminal gives it."""
 

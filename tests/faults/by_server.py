@@ -12,13 +12,14 @@ from collections import Counter
 from pathlib import Path
 
 import psutil
-from processes import GUARD
+from processes import GUARD, Running
 
 from faults.journey import Journey
 from faults.moments import Moment
+from losstune.search.ledger.database import get_meta
 from losstune.search.tracking import ui_command
 
-BEHIND = "catches up"
+DOWN, BEHIND = "MLflow cannot be written since", "`losstune sync my` catches up"
 
 
 class Server:
@@ -86,7 +87,7 @@ def server_stopped(journey: Journey, moment: Moment) -> None:
     running = journey.begin()
     journey.come(running, moment)
     server.stop()
-    journey.ended(running, 0)
+    _ended_behind(journey, running)
     server.start()
 
 
@@ -96,7 +97,7 @@ def server_restarted(journey: Journey, moment: Moment) -> None:
     journey.come(running, moment)
     server.stop()
     server.start()
-    journey.ended(running, 0)
+    _ended_honestly(journey, running)
 
 
 def server_stalled(journey: Journey, moment: Moment) -> None:
@@ -105,8 +106,31 @@ def server_stalled(journey: Journey, moment: Moment) -> None:
     running = journey.begin()
     journey.come(running, moment)
     server.stall()
-    journey.ended(running, 0)
+    _ended_behind(journey, running)
     server.go_on()
+
+
+def _ended_honestly(journey: Journey, running: Running) -> bool:
+    """Wait for the end of a run, which must say whether MLflow lacks something; and whether it does."""
+    said = journey.ended(running, 0).out
+    behind = journey.ran.read(get_meta, "projected") != journey.ran.read(get_meta, "report_of")
+    journey.expect((BEHIND in said) == behind, f"MLflow {'lacks something' if behind else 'has all'}; it said {said}")
+    return behind
+
+
+def _ended_behind(journey: Journey, running: Running) -> None:
+    """MLflow must lack something, and `losstune status` say so as long as it is down; once all is done, nothing."""
+    if not _ended_honestly(journey, running):
+        journey.missed("MLflow had all before")
+        return
+    said = journey.told("status").out
+    journey.expect(DOWN in said, f"it is down, and status says {said}")
+    journey.checks.append(lambda: _says_nothing(journey))
+
+
+def _says_nothing(journey: Journey) -> None:
+    said = journey.told("status").out
+    journey.expect("done" in said and "MLflow" not in said, f"it is there again, and status says {said}")
 
 
 def store_of(journey: Journey) -> str:
@@ -123,7 +147,7 @@ def database_lost(journey: Journey, moment: Moment) -> None:
             store.unlink()
         else:
             journey.missed("there was no store yet")
-    journey.ended(running, 0)
+    _ended_honestly(journey, running)
 
 
 def mlflow_runs(uri: str, study: str) -> Counter:

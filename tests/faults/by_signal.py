@@ -8,8 +8,10 @@ import signal
 import psutil
 from processes import GUARD, Running
 
+from faults.by_server import BEHIND
 from faults.journey import Journey
 from faults.moments import Moment
+from losstune.search.ledger.lock import holder
 
 INTERRUPTED = "interrupted; the same command goes on"
 
@@ -72,7 +74,7 @@ def terminated(journey: Journey, moment: Moment) -> None:
 
 
 def interrupted(journey: Journey, moment: Moment) -> None:
-    _gently(journey, moment, Running.interrupt)
+    _gently(journey, moment, lambda running: running.interrupt())
 
 
 def interrupted_twice(journey: Journey, moment: Moment) -> None:
@@ -89,7 +91,7 @@ def interrupted_twice(journey: Journey, moment: Moment) -> None:
     running = journey.begin()
     if journey.come(running, moment):
         impatiently(running)
-    journey.ended(running, 130, 0)
+    journey.ended_by_it(running, 130)
 
 
 def _gently(journey: Journey, moment: Moment, tell) -> None:
@@ -97,14 +99,25 @@ def _gently(journey: Journey, moment: Moment, tell) -> None:
     running = journey.begin()
     if journey.come(running, moment):
         tell(running)
-    journey.ended(running, 130, 0, says=INTERRUPTED)
+    journey.ended_by_it(running, 130, says=INTERRUPTED)
+
+
+def stopped_from_elsewhere(journey: Journey, moment: Moment) -> None:
+    """`losstune stop` says that it has, when it has."""
+
+    def stop(running: Running) -> None:
+        said = journey.told("stop")
+        still = holder(journey.ran.out / "ledger")
+        journey.expect(said.status == 0 and still is None, f"stop said {said.out + said.err!r}, held by {still}")
+
+    _gently(journey, moment, stop)
 
 
 def conductor_killed(journey: Journey, moment: Moment) -> None:
     running = journey.begin()
     if journey.come(running, moment):
         _kill_titled(journey, running, "ConductorActor")
-    journey.ended(running, 3, 0, says="the study stopped")
+    journey.ended_by_it(running, 3, says="the study stopped")
 
 
 def projection_killed(journey: Journey, moment: Moment) -> None:
@@ -112,7 +125,8 @@ def projection_killed(journey: Journey, moment: Moment) -> None:
     running = journey.begin()
     if journey.come(running, moment):
         _kill_titled(journey, running, "losstune.search.tracking")
-    journey.ended(running, 0)
+    said = journey.ended(running, 0).out
+    journey.expect(not journey.struck or BEHIND in said, f"MLflow lacks something; it said {said}")
 
 
 def _kill_titled(journey: Journey, running: Running, words: str) -> None:

@@ -47,6 +47,7 @@ FAULTS = (
     Fault("Ctrl-C", by_signal.interrupted, ALL),
     Fault("Ctrl-C", by_signal.interrupted, ("search",), ("two slots",)),
     Fault("Ctrl-C twice", by_signal.interrupted_twice, ("search",)),
+    Fault("losstune stop", by_signal.stopped_from_elsewhere),
     Fault("MLflow stopped", by_server.server_stopped, ("search", "report")),
     Fault("MLflow restarted", by_server.server_restarted, ("search",)),
     Fault("MLflow stalled", by_server.server_stalled, ("confirm",)),

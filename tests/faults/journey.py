@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-from processes import Outcome, Running
+from processes import Outcome, Running, told
 from ran import Ran
 
 from faults.evidence import finished
@@ -50,6 +50,10 @@ class Journey:
     def begin(self) -> Running:
         return self.ran.begin(*self.options)
 
+    def told(self, command: str) -> Outcome:
+        """How another command on the study ends, whether a run is under way or not."""
+        return told(self.ran.folder, command, Path(self.ran.study).stem, **self.environment)
+
     def come(self, running: Running, moment: Moment) -> bool:
         """Wait for the moment; False when the run has ended before."""
         alive = moment.wait(self.ran, running, self.usual)
@@ -78,6 +82,14 @@ class Journey:
         self.expect("Traceback" not in said, f"a traceback: {_last(outcome)}")
         self.expect(says in said or outcome.status == 0, f"it did not say {says!r}: {_last(outcome)}")
         return outcome
+
+    def ended_by_it(self, running: Running, status: int, says: str = "") -> None:
+        """Wait for the end of a run that was struck; it must have ended by that.
+
+        Status 0 is that of a run that was done before, or to which it was all the same: it is struck again, earlier.
+        """
+        if self.ended(running, status, 0, says=says).status == 0:
+            self.missed("it ended as if nothing had happened")
 
     def finish(self) -> None:
         """Run it until nothing is left to do, and look at what it came to."""

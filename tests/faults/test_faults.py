@@ -1,12 +1,15 @@
 """The quickest faults, in every run of the tests (`make faults` has all), and that the harness finds what is lost."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
+from processes import Outcome
 
 from faults import by_disk, by_signal
 from faults.evidence import differences, lost
 from faults.harness import FAULTS, Fault, Harness, Row
+from faults.journey import Journey
 from faults.moments import PHASES, Moment
 from faults.studies import STUDIES
 from faults.table import table
@@ -60,6 +63,30 @@ def test_the_harness_finds_what_is_lost_or_changed(harness):
     now = copy.deepcopy(then)
     del now.trials[trial]
     assert lost(then.trials, now) == [f"{trial} had ended and is gone"]
+
+
+class Deaf:
+    """A run that ends well, whatever it is told."""
+
+    process = SimpleNamespace(send_signal=lambda number: None, wait=lambda seconds: None, poll=lambda: None)
+
+    def interrupt(self) -> None:
+        """It makes no difference."""
+
+    def wait(self) -> Outcome:
+        return Outcome(0, "done: nothing is left to do", "")
+
+
+@pytest.mark.parametrize("strike", [by_signal.terminated, by_signal.interrupted, by_signal.interrupted_twice,
+                                    by_signal.stopped_from_elsewhere])  # fmt: skip
+def test_a_run_that_does_not_listen_is_not_survived(tmp_path, monkeypatch, strike):
+    """It would end as an undisturbed one."""
+    monkeypatch.setattr(Moment, "wait", lambda *_: True)
+    monkeypatch.setattr(Journey, "begin", lambda self: Deaf())
+    monkeypatch.setattr(Journey, "told", lambda self, command: Outcome(0, "stopped", ""))
+    monkeypatch.setattr(Harness, "reference", lambda *_: None)
+    row = Harness(tmp_path, seed=0).row(Fault("deaf", strike), "search", "one slot")
+    assert not row.survived and row.problems[-1].startswith("it was not struck"), row
 
 
 def test_there_are_enough_injections_in_every_phase():
