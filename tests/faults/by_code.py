@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import psutil
 from processes import Outcome
 
@@ -12,6 +14,24 @@ from faults.studies import POISON
 from losstune.search.ledger import read
 
 ROOM = 8 * 2**30  # bytes: more than two studies of these take
+LIBRARY = "libtorch_cpu.so: cannot open shared object file"
+# Python looks for a module of this name whenever it starts, in all processes of a run. Torch is missing where a lane
+# asks for it: other processes, which need it for the report, find it.
+WITHOUT_TORCH = f"""\
+import sys
+
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        frame = sys._getframe() if name == "torch" else None
+        while frame is not None:
+            if frame.f_code.co_filename.endswith("tune_lane.py"):
+                raise ImportError({LIBRARY!r})
+            frame = frame.f_back
+
+
+sys.meta_path.insert(0, Missing())
+"""
 WORDS = {"hang": "nothing moved for 0.1 minutes, in misbehave of my_metric.py", "abort": "killed or crashed"}
 
 
@@ -66,6 +86,20 @@ def _always(journey: Journey, what: str) -> None:
                            f"{row['id']}: {row['state']}, {row['reason']}")  # fmt: skip
         else:
             journey.expect(row["state"] == "complete", f"{row['id']}: {row['state']}, {row['reason']}")
+
+
+def lanes_that_cannot_start(journey: Journey, moment: Moment) -> None:
+    """Torch cannot be loaded where they are; nobody else misses it. The study says so, and ends."""
+    journey.deaths, journey.struck = 0, True
+    folder = journey.ran.folder / "broken"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(WITHOUT_TORCH)
+    own = os.environ.get("PYTHONPATH")
+    journey.environment["PYTHONPATH"] = os.pathsep.join([str(folder), *([own] if own else [])])
+    said = journey.ended(journey.begin(), 3, says="lanes die before they train anything: ").err
+    journey.expect(LIBRARY in said.strip().splitlines()[-1], f"it did not say what lanes die of: {said}")
+    journey.expect(not journey.ran.trials(state="failed"), "trials are blamed for it")
+    del journey.environment["PYTHONPATH"]
 
 
 def nan(journey: Journey, moment: Moment) -> None:

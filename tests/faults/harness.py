@@ -66,6 +66,7 @@ FAULTS = (
     Fault("a trial takes all memory", by_code.hog_once, ("search",)),
     Fault("hang whenever a trial runs", by_code.hang_always, ("search",), ("poisoned",)),
     Fault("abort whenever a trial runs", by_code.abort_always, ("search",), ("poisoned",)),
+    Fault("lanes that cannot start", by_code.lanes_that_cannot_start, ("start",)),
     Fault("raylet of a node killed", by_cluster.raylet_killed, ("search",)),
     Fault("raylet of a node killed", by_cluster.raylet_killed, TRAINING, ("two slots",)),
     Fault("node leaves, another joins", by_cluster.node_leaves_and_joins, TRAINING),
