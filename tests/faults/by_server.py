@@ -10,6 +10,7 @@ import time
 import urllib.request
 from collections import Counter
 from pathlib import Path
+from unittest.mock import patch
 
 import psutil
 from processes import GUARD, Running
@@ -153,13 +154,13 @@ def database_lost(journey: Journey, moment: Moment) -> None:
 def mlflow_runs(uri: str, study: str) -> Counter:
     """How many runs there are of each of the study's trials, and of what else it has there, by name, state and curve.
     """
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
     from mlflow import MlflowClient
 
-    client = MlflowClient(uri)
-    experiment = client.get_experiment_by_name(study)
-    runs = client.search_runs([experiment.experiment_id], max_results=1000) if experiment else []
-    return Counter((run.info.run_name, run.info.status, _curve(client, run)) for run in runs)
+    with patch.dict(os.environ, MLFLOW_HTTP_REQUEST_MAX_RETRIES="3"):  # here, not in the studies
+        client = MlflowClient(uri)
+        experiment = client.get_experiment_by_name(study)
+        runs = client.search_runs([experiment.experiment_id], max_results=1000) if experiment else []
+        return Counter((run.info.run_name, run.info.status, _curve(client, run)) for run in runs)
 
 
 def _curve(client, run) -> tuple[tuple[int, float], ...]:
