@@ -1,5 +1,6 @@
 # make run    environment if there is none, then the default study
 # make test   environment and test extras if need be, then the tests
+# make test-cluster   the tests that start clusters of Ray
 # make faults the same, then forty and more faults, at random moments of real studies (some need root)
 
 PYTHON ?= python3
@@ -7,7 +8,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STUDY  ?= studies/digits.yaml
 
-.PHONY: run test faults benchmark clean
+.PHONY: run test test-cluster faults benchmark clean
 
 run: $(VENV)/.installed
 	$(BIN)/losstune run $(STUDY)
@@ -15,7 +16,10 @@ run: $(VENV)/.installed
 test: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	# The tests of a file share the studies that they run; the files come in the order that tests/conftest.py gives them.
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --ignore tests/cluster
+
+test-cluster: $(VENV)/.installed-test
+	$(BIN)/python -m pytest tests/cluster
 
 faults: $(VENV)/.installed-test
 	PYTHONPATH=tests $(BIN)/python -m faults $(FAULTS)

@@ -185,7 +185,8 @@ class Conductor:
             self.book.discard_checkpoints(report)
         held = bool(self.book.held_by(lane))
         orders.park = self.stopping and held
-        orders.done = not held and (self.stopping or self._finished())
+        orders.done = not held and (self.stopping or self._finished() or self._only_others_have_work())
+        self.lanes.ended.update([lane] if orders.done else [])
         self.lanes.answered[lane] = message.number, orders
         return orders
 
@@ -205,6 +206,14 @@ class Conductor:
 
     def _finished(self) -> bool:
         return self.search.chosen and self.confirm.finished(self.book.running.values()) and not self.places.waiting
+
+    def _only_others_have_work(self) -> bool:
+        """Whether what is left is all on lanes: an idle one then ends, so that a cluster may let its machine go.
+
+        Should one of the others die, Ray starts another lane of its slot.
+        """
+        asked = self.search.chosen and not self.confirm.left and not self.places.waiting and not self.doubtful
+        return asked and all(row["lane"] for row in self.book.running.values())
 
     def _take(self, tx: Connection, report: Report, orders: Orders) -> list[str]:
         """Commit one report with the decision on it; the trial, if it has ended by that."""

@@ -18,6 +18,7 @@ from losstune.search.conductor_actor import ConductorActor
 from losstune.search.job import make_job
 from losstune.search.ledger.database import Ledger
 from losstune.search.plan import Plan
+from losstune.search.study import ResourcesPart
 from losstune.spaces import InputError, StudyStopped
 from losstune.trainables.disk import disk_trouble
 
@@ -160,9 +161,9 @@ class Running:
         from losstune.trainables.tune_lane import LaneTrainable
 
         plan, resources = self.plan, self.plan.study.resources
+        slot = tune.PlacementGroupFactory([bundle(resources)])
         self._data = ray.put((plan.train, plan.validation))
         lane = tune.with_parameters(LaneTrainable, conductor=self._conductor, data=[self._data], job=self._job)
-        slot = {"cpu": resources.cpus, **({"gpu": resources.gpus} if resources.gpus else {})}
         storage = self._local_files.enter_context(
             tempfile.TemporaryDirectory(prefix="losstune-", ignore_cleanup_errors=True)
         )
@@ -221,14 +222,30 @@ def _import_what_tune_needs() -> None:
             importlib.import_module(name)
 
 
+def bundle(resources: ResourcesPart) -> dict[str, float]:
+    """What a lane takes of a machine, as Ray counts it."""
+    wanted = {"CPU": resources.cpus, "GPU": resources.gpus, "memory": (resources.memory_gib or 0) * 2**30}
+    if resources.accelerator_type:
+        wanted[f"accelerator_type:{resources.accelerator_type}"] = 0.001  # each such machine has 1 of it
+    return {name: amount for name, amount in wanted.items() if amount}
+
+
 def _slots(plan: Plan, cluster: dict[str, float], scales: bool) -> int:
-    """How many lanes: as many as fit the cluster as it is, within the study's bound. scales: whether it may grow."""
-    resources = plan.study.resources
-    cpus, gpus = cluster.get("CPU", 0), cluster.get("GPU", 0)
-    fits = min(cpus // resources.cpus, gpus // resources.gpus if resources.gpus else cpus)
-    if fits < 1 and resources.max_lanes and scales:
-        return resources.max_lanes  # they are what the cluster is to grow for
+    """How many lanes: as many as fit the cluster as it is, within the study's bound. scales: whether it may grow.
+
+    One that may grow is asked for as many as the study allows: lanes that wait are what it grows for.
+    """
+    resources, wanted = plan.study.resources, bundle(plan.study.resources)
+    if scales and resources.max_lanes:
+        return resources.max_lanes
+    fits = min(cluster.get(name, 0) // amount for name, amount in wanted.items())
     if fits < 1:
-        raise InputError(f"{plan.study.where}: resources: a lane takes {resources.cpus:g} CPUs and "
-                         f"{resources.gpus:g} GPUs; there are {cpus:g} and {gpus:g}")  # fmt: skip
+        lacking = "; ".join(f"{_amount(name, amount)}, of which there is {_amount(name, cluster.get(name, 0))}"
+                            for name, amount in wanted.items() if cluster.get(name, 0) < amount)  # fmt: skip
+        grows = "; allowed: less, or resources.max_lanes, for a cluster that grows" if scales else ""
+        raise InputError(f"{plan.study.where}: resources: a lane takes {lacking}{grows}")
     return int(min(fits, resources.max_lanes)) if resources.max_lanes else int(fits)
+
+
+def _amount(name: str, amount: float) -> str:
+    return f"{amount / 2**30:.3g} GiB of memory" if name == "memory" else f"{amount:g} {name}"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import psutil
 
 from losstune.search.recipe_part import RecipePart, identity_of
 from losstune.search.study import Study
@@ -168,6 +169,10 @@ def check_machine(study: Study) -> None:
     if resources.cpus > cores:
         raise InputError(f"{study.where}: resources.cpus: {resources.cpus:g} is more than this machine's {cores} "
                          f"cores; allowed: up to {cores}")  # fmt: skip
+    memory = psutil.virtual_memory().total / 2**30
+    if resources.memory_gib and resources.memory_gib > memory:
+        raise InputError(f"{study.where}: resources.memory_gib: {resources.memory_gib:g} is more than this machine's "
+                         f"{memory:.3g}; allowed: less")  # fmt: skip
     if resources.gpus:
         import torch
 

@@ -38,6 +38,7 @@ class Roster:
         self.answered: dict[str, tuple[int, Orders]] = {}  # lane -> its last message's number, and the answer
         self.false_starts: dict[str, int] = {}  # by slot, lanes in a row that died before they asked for anything
         self.last_death = ""
+        self.ended: set[str] = set()  # lanes that were told that nothing more will come
         self.known: set[str] = set()  # slots that were heard of
         self._node: dict[str, str | None] = {}  # lane -> the machine that it is on
         self._entered: dict[str, float] = {}  # lane -> when it was first heard of, by this machine's monotonic clock
@@ -46,7 +47,8 @@ class Roster:
         self._seen: dict[str, float] = {}  # lane -> when the ledger was last told that it lives
 
     def __len__(self) -> int:
-        return len(self.lanes)
+        """How many there are that train, or may."""
+        return len(set(self.lanes.values()) - self.ended)
 
     def enter(
         self, tx: Connection, slot: str, lane: str, started: float, device: str, node: str | None = None

@@ -60,12 +60,17 @@ class StopPart(Part):
 class ResourcesPart(Part):
     """What one lane takes, how many lanes and members at most, and how networks are computed.
 
+    memory_gib: what Ray sets aside of a machine's memory for a lane. accelerator_type: the GPU's, as Ray
+    names it ("A100").
+    max_lanes: on a cluster so many are asked for, whether or not there is room yet: they are what it grows for.
     backend: auto measures once which is fastest, and keeps it; another fixes it. compile: by torch.compile, which takes
     a minute at first and pays for large networks on a GPU.
     """
 
     cpus: Positive = 1
     gpus: Annotated[float, Number, Field(ge=0)] = 0
+    memory_gib: Positive | None = None
+    accelerator_type: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,80}$")] | None = None
     max_lanes: Whole | None = None
     members: Whole | None = None
     backend: Literal["auto", "batched", "grouped", "vmap", "sequential"] = "auto"

@@ -80,6 +80,7 @@ def write(path: Path, content: str | bytes | dict) -> None:
         (TEXT + "losses: [\n", "my.yaml, line"),
         (TEXT + "resources: {cpus: 4096}\n", "my.yaml: resources.cpus: 4096 is more than this machine's"),
         (TEXT + "resources: {gpus: 64}\n", "my.yaml: resources.gpus: 64 is more than this machine's"),
+        (TEXT + "resources: {memory_gib: 99999}\n", "my.yaml: resources.memory_gib: 99999 is more than this machine's"),
         (TEXT + "resources: {backend: grouped}\n", "resources.backend: grouped cannot compute mlp; allowed: auto"),
         (TEXT + "resources: {backend: fast}\n", "my.yaml: resources.backend: 'fast': should be 'auto', 'batched'"),
         (TEXT + "resources: {backend: batched, compile: true}\n", "resources.compile: batched networks have nothing"),

@@ -630,6 +630,34 @@ def test_lanes_that_cannot_start_end_the_study_and_say_why(room):
     assert said.count(f"a lane of slot a could not start ({why})") == 3
 
 
+def test_a_lane_without_work_ends_when_all_that_is_left_is_trained_by_others(room):
+    """A cluster can let its machine go. What a death leaves is still taken by a lane that comes."""
+    conductor = room.conductor(slots=2)
+    first, second = Lane(conductor, single=True), Lane(conductor, "b", single=True)
+    drive(first, second, until=lambda: conductor.search.chosen and not conductor.confirm.left and first.held)
+    assert first.held and second.held
+    drive(second, until=lambda: not second.held)
+    second.turn()
+    assert second.done and first.held and len(conductor.lanes) == 1
+    conductor.lane_died("a", "its process was killed or crashed", False, time.monotonic())
+    drive(Lane(conductor))
+    assert len(room.rows("confirm", state="complete")) == 4
+
+
+def test_a_lane_without_work_stays_as_long_as_there_may_be_some(room):
+    """At the end of a search others' results bring the confirm."""
+    conductor = room.conductor("search.trials=2", losses="softmax", slots=2)
+    first, second = Lane(conductor, width=3, single=True), Lane(conductor, "b", width=9)
+    first.turn()
+    drive(second, until=lambda: not second.held)
+    for _ in range(3):
+        second.turn()
+    assert first.held and not second.done
+    drive(first, second)
+    assert {order.trial.phase for lane in (first, second) for order in lane.orders} == {"search", "confirm"}
+    assert {order.trial.phase for order in second.orders} >= {"confirm"}
+
+
 def test_processes_that_end_after_the_study_is_done_harm_nothing(room):
     """Ray may end them as it likes."""
     conductor = room.conductor()

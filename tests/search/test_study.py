@@ -335,6 +335,8 @@ def test_other_wrong_hyperparameters(problem, text, line):
         ("resources: {cpus: 0}", "resources.cpus: 0"),
         ("resources: {gpus: -1}", "resources.gpus: -1"),
         ("resources: {max_lanes: 0}", "resources.max_lanes: 0"),
+        ("resources: {memory_gib: 0}", "resources.memory_gib: 0"),
+        ("resources: {accelerator_type: 'A 100'}", "resources.accelerator_type: 'A 100'"),
         ("baseline: sigmoid", "baseline: 'sigmoid' is not a loss of the study; allowed: softmax"),
         ("metric: speed", "metric: unknown metric 'speed'; allowed: accuracy"),
         ("metric: [accuracy]", "metric: ['accuracy']"),
