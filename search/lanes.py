@@ -23,6 +23,7 @@ from losstune.spaces import InputError, StudyStopped
 from losstune.trainables.disk import disk_trouble
 
 KEEP_SECONDS = 0.002  # between looks at a signal's handler while Ray ends
+ENDING_SECONDS = 30.0  # in which Tune ends when it is told to; where machines are gone it may wait for them
 HEALTH_SECONDS = 3.0  # between looks at whether the conductor is well
 # What Ray and Tune would print or write beside what losstune itself does.
 _QUIET = {
@@ -60,6 +61,7 @@ class Running:
             logging.getLogger(name).setLevel(logging.CRITICAL)
         try:
             self._job = make_job(self.plan, self.folder)
+            self._stopper = self._when_over()
             self.slots = _slots(self.plan, ray.cluster_resources(), self.address is not None)
             self._conductor = self._start_conductor()
             self._thread = threading.Thread(target=self._fit, daemon=True)
@@ -68,6 +70,11 @@ class Running:
             ray.shutdown()
             raise
         return self
+
+    def _when_over(self) -> Any:
+        from losstune.search.when_over import WhenOver
+
+        return WhenOver()
 
     def _init_ray(self) -> None:
         import ray
@@ -119,6 +126,10 @@ class Running:
         if broken:
             raise StudyStopped(broken)
         self._checked = time.monotonic()
+        if over:
+            # Ray must not be let go under Tune, which would then end this process with a status of its own.
+            self._stopper.over = True
+            self._done.wait(ENDING_SECONDS)
         return over
 
     def stop(self) -> None:
@@ -172,7 +183,8 @@ class Running:
             param_space={"threads": max(1, int(resources.cpus)), "alone": self.slots == 1},
             tune_config=tune.TuneConfig(num_samples=self.slots, reuse_actors=False),
             run_config=tune.RunConfig(
-                name="lanes", storage_path=storage, verbose=0, callbacks=[LaneDeaths(self._conductor)],
+                name="lanes", storage_path=storage, verbose=0, stop=self._stopper,
+                callbacks=[LaneDeaths(self._conductor)],
                 failure_config=tune.FailureConfig(max_failures=-1),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False, checkpoint_frequency=0),
             ),
