@@ -59,9 +59,11 @@ class Running:
         for name in ("ray", "ray.tune"):
             # A lane that died is started again and recorded as an event: forty lines of traceback help nobody.
             logging.getLogger(name).setLevel(logging.CRITICAL)
+        from losstune.search.when_over import WhenOver
+
         try:
             self._job = make_job(self.plan, self.folder)
-            self._stopper = self._when_over()
+            self._stopper = WhenOver()
             self.slots = _slots(self.plan, ray.cluster_resources(), self.address is not None)
             self._conductor = self._start_conductor()
             self._thread = threading.Thread(target=self._fit, daemon=True)
@@ -70,11 +72,6 @@ class Running:
             ray.shutdown()
             raise
         return self
-
-    def _when_over(self) -> Any:
-        from losstune.search.when_over import WhenOver
-
-        return WhenOver()
 
     def _init_ray(self) -> None:
         import ray

@@ -82,6 +82,9 @@ class Projection:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        if not self.caught_up and problem(self.folder) is None:
+            with contextlib.suppress(OSError):  # it is a note, no more
+                _write_state(self.folder, "the last pass did not come to its end", None, None)
 
     def __exit__(self, *_: Any) -> None:
         self._end(min(self.patience, 5.0))
@@ -160,7 +163,8 @@ def problem(folder: Path) -> str | None:
     if state.get("reachable", True):
         return None
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(state["since"]))
-    return f"MLflow cannot be written since {since}, {state.get('behind')} runs behind: {state.get('error')}"
+    behind = "behind" if state.get("behind") is None else f"{state['behind']} runs behind"
+    return f"MLflow cannot be written since {since}, {behind}: {state.get('error')}"
 
 
 def _state_path(folder: Path) -> Path:
@@ -177,8 +181,11 @@ def _read_state(folder: Path) -> dict[str, Any]:
         return {}
 
 
-def _write_state(folder: Path, error: str | None, behind: int, experiment: str | None) -> None:
-    """Note how the projection is doing, and since when in seconds since 1970. experiment: its number in MLflow."""
+def _write_state(folder: Path, error: str | None, behind: int | None, experiment: str | None) -> None:
+    """Note how the projection is doing, and since when in seconds since 1970.
+
+    behind: how many runs MLflow lacks; None: some. experiment: its number in MLflow.
+    """
     path, before = _state_path(folder), _read_state(folder)
     same = before.get("reachable") == (error is None)
     state = {"reachable": error is None, "error": error, "since": before["since"] if same else time.time(),

@@ -19,7 +19,7 @@ from faults.moments import Moment, Usual
 from faults.studies import STUDIES
 
 TRAINING, ALL = ("search", "confirm"), ("start", "search", "confirm", "report")
-TRIES, EARLIER = 3, 0.6  # of a moment at which there is something to strike: each at this share of the one before
+TRIES = 6  # of a random moment at which there is something to strike
 MORE_BYTES = 1.25, 500_000  # than an undisturbed run leaves: what SQLite does not give back
 
 
@@ -145,14 +145,14 @@ class Harness:
         return self.references[name]
 
     def row(self, fault: Fault, phase: str, study: str, round_: int = 0) -> Row:
-        """Strike a study once, and see; at another moment where that came too late."""
+        """Strike a study once, and see; at another moment where there was nothing to strike."""
         draw = random.Random(f"{self.seed} {fault.name} {phase} {study} {round_}")
         began, share = time.monotonic(), draw.random()
         for _ in range(TRIES):
             row, struck = self._struck(Row(fault.name, phase, study, share), fault, draw)
             if struck or row.problems:
                 break
-            share *= EARLIER
+            share = draw.random()  # too early for some faults, too late for others
         else:
             row.problems.append(f"it was not struck: {', '.join(row.notes)}")
         row.seconds = round(time.monotonic() - began, 1)

@@ -86,7 +86,7 @@ class Journey:
     def ended_by_it(self, running: Running, status: int, says: str = "") -> None:
         """Wait for the end of a run that was struck; it must have ended by that.
 
-        Status 0 is that of a run that was done before, or to which it was all the same: it is struck again, earlier.
+        Status 0 is that of a run that was done before, or to which it was all the same: it is struck at another moment.
         """
         if self.ended(running, status, 0, says=says).status == 0:
             self.missed("it ended as if nothing had happened")
