@@ -18,7 +18,7 @@ test: $(VENV)/.installed-test
 	# The tests of a file share the studies that they run; the files come in the order that tests/conftest.py gives them.
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --ignore tests/cluster
 
-test-cluster: $(VENV)/.installed-test
+test-cluster: $(VENV)/.installed-cluster
 	$(BIN)/python -m pytest tests/cluster
 
 faults: $(VENV)/.installed-test
@@ -38,6 +38,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	touch $@
+
+$(VENV)/.installed-cluster: $(VENV)/.installed-test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,cluster]'
 	touch $@
 
 clean:

@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from losstune.search.cli_cluster import cluster
 from losstune.search.cli_options import DataRoot, Out, Set, StudyName, console, load, use_data_root
 from losstune.search.cli_records import records
 from losstune.search.ending import say_costs, say_verdict
@@ -159,6 +160,7 @@ def studies() -> None:
 
 
 app.add_typer(records)
+app.add_typer(cluster)
 
 
 def main() -> None:

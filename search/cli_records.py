@@ -9,16 +9,22 @@ from typing import Annotated
 import typer
 
 from losstune.search.cli_options import AnyStudy, DataRoot, Out, StudyName, TrialName, console, folder_of, use_data_root
+from losstune.spaces import InputError
 
 records = typer.Typer()
+SAID = 3  # lines that are shown of what a job printed last
+OfCluster = Annotated[str | None, typer.Option("--address", help="A Ray cluster's dashboard, for what was submitted.")]
 
 
 @records.command()
-def status(study: AnyStudy = None, out: Out = Path("runs")) -> None:
+def status(study: AnyStudy = None, out: Out = Path("runs"), address: OfCluster = None) -> None:
     """Show what is done, running and left, its cost, and the current ranking.
 
     Example: losstune status digits
     """
+    if address is not None:
+        _status_there(study, address)
+        return
     from losstune.search.status import show_status
 
     show_status(folder_of(study, out) if study else None, out, console)
@@ -48,15 +54,43 @@ def rerun(study: StudyName, trial: TrialName, out: Out = Path("runs"), data_root
 
 
 @records.command()
-def stop(study: StudyName, out: Out = Path("runs")) -> None:
+def stop(study: StudyName, out: Out = Path("runs"), address: OfCluster = None) -> None:
     """End a running study gently, from another terminal: its trials are saved, and `losstune run` goes on.
 
     Example: losstune stop digits
     """
+    if address is not None:
+        _stop_there(study, address)
+        return
     from losstune.search.stopping import stop_study
 
     stopped = stop_study(folder_of(study, out))
     console.print("stopped; `losstune run` goes on where it is" if stopped else "nobody is running it")
+
+
+def _status_there(study: str | None, address: str) -> None:
+    """How the job of a study is doing, and the last that it said."""
+    from losstune.search.cluster import Cluster, described
+
+    if study is None:
+        raise InputError("--address: of which study; allowed: losstune status STUDY --address HOST:PORT")
+    there = Cluster(address)
+    job = there.found(Path(study).stem)
+    console.print(described(job, there.address))
+    for line in there.logs(job).splitlines()[-SAID:]:
+        console.print(line, markup=False)
+
+
+def _stop_there(study: str, address: str) -> None:
+    from losstune.search.cluster import Cluster
+
+    there = Cluster(address)
+    job = there.found(Path(study).stem)
+    if job.over:
+        console.print("it is not running")
+        return
+    there.stop(job)
+    console.print(f"{job.id} is told to stop; `losstune submit` goes on where it is")
 
 
 @records.command()

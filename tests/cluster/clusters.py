@@ -31,8 +31,8 @@ while True:
 """
 
 
-def free_port() -> int:
-    for port in range(FROM + os.getpid() % 5000, TO):
+def free_port(least: int = 0) -> int:
+    for port in range(least or FROM + os.getpid() % 5000, TO):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
@@ -42,11 +42,13 @@ def free_port() -> int:
 class Autoscaling:
     """A head without slots, and up to so many workers of one CPU each. Leave the context to end it.
 
-    environment: what a process needs to talk to it.
+    jobs: whether it takes jobs, then the address for them. environment: what a process needs to talk to it.
     """
 
-    def __init__(self, folder: Path, workers: int, idle_seconds: float = 10.0):
-        self.folder, self.port = folder, free_port()
+    def __init__(self, folder: Path, workers: int, idle_seconds: float = 10.0, jobs: bool = False):
+        self.folder, self.port, self.jobs = folder, free_port(), None
+        if jobs:
+            self.jobs = f"127.0.0.1:{free_port(self.port + 1)}"
         self.address = f"127.0.0.1:{self.port}"
         self.environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": os.environ["RAY_AUTH_TOKEN"]}
         self.config = folder / "cluster.json"
@@ -63,7 +65,9 @@ class Autoscaling:
         command = [
             sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--port={self.port}",
             "--node-ip-address=127.0.0.1", "--num-cpus=0", "--object-store-memory=80000000",
-            f"--temp-dir={self.temporary}", f"--autoscaling-config={self.config}", "--include-dashboard=false",
+            f"--temp-dir={self.temporary}", f"--autoscaling-config={self.config}",
+            f"--include-dashboard={'true' if self.jobs else 'false'}", "--dashboard-host=127.0.0.1",
+            *([f"--dashboard-port={self.jobs.rpartition(':')[2]}"] if self.jobs else []),
         ]  # fmt: skip
         self._log = open(self.folder / "head.log", "w")  # noqa: SIM115 (as long as the head writes)
         self.process = subprocess.Popen(command, env=environment, stdout=self._log, stderr=self._log,

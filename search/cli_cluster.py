@@ -1,0 +1,75 @@
+"""The commands for a Ray cluster: `losstune submit` and `logs`; `status` and `stop` take --address too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from losstune.search.cli_options import Set, StudyName, console, load
+
+cluster = typer.Typer()
+
+Address = Annotated[str, typer.Option(help="The dashboard of a Ray cluster, HOST:PORT; by a tunnel 127.0.0.1:8265.")]
+OnCluster = Annotated[Path, typer.Option("--out", help="A folder that every machine of the cluster sees.")]
+
+
+@cluster.command()
+def submit(
+    study: StudyName, address: Address, out: OnCluster, set_: Set = None,
+    data_root: Annotated[str | None, typer.Option(help="The folder of data sets, on the cluster.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Confirm with so many seeds; adds the missing ones.")] = None,
+    trials: Annotated[int | None, typer.Option(help="Configurations per loss; adds the missing ones.")] = None,
+    hours: Annotated[float | None, typer.Option(help="Cut the search of every loss equally after so long.")] = None,
+    name: Annotated[str | None, typer.Option(help="Run it under another name, apart from what there is.")] = None,
+    pip: Annotated[Path | None, typer.Option(help="A file of packages for the job, if the machines lack them.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Show what it prints until it has ended.")] = False,
+    supervise: Annotated[
+        bool, typer.Option("--supervise", help="Follow it, and submit it again if it, or the head, is lost.")
+    ] = False,
+) -> None:  # fmt: skip
+    """Run a study as a job of a Ray cluster, or go on with it; submitted twice it runs once.
+
+    Example: losstune submit digits --address 127.0.0.1:8265 --out /mnt/shared/runs
+    """
+    from losstune.search import cluster as jobs
+
+    loaded = load(study, set_, {"confirm.seeds": seeds, "search.trials": trials, "stop.hours": hours, "name": name})
+    place = jobs.on_cluster(out)
+
+    def submitted() -> jobs.Job:
+        job, new = jobs.Cluster(address).submit(loaded, place, data_root, pip)
+        console.print(f"{job.id} {'is submitted' if new else 'runs already'}")
+        return job
+
+    def followed(job: jobs.Job) -> jobs.Job:
+        return jobs.Cluster(address).follow(job, jobs.say_line)
+
+    if supervise:
+        raise typer.Exit(jobs.supervise(submitted, followed, console.print))
+    job = submitted()
+    if follow:
+        raise typer.Exit(jobs.status_of(followed(job)))
+    for command in ("logs", "status", "stop"):
+        console.print(f"losstune {command} {loaded.name} --address {address}")
+
+
+@cluster.command()
+def logs(
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="The name of a study that was submitted.")],
+    address: Address,
+    follow: Annotated[bool, typer.Option("--follow", help="Until it has ended.")] = False,
+) -> None:
+    """Show what a study prints that runs on a cluster, or ran.
+
+    Example: losstune logs digits --address 127.0.0.1:8265 --follow
+    """
+    from losstune.search import cluster as jobs
+
+    there = jobs.Cluster(address)
+    job = there.found(study)
+    if not follow:
+        jobs.say_line(there.logs(job))
+        return
+    raise typer.Exit(jobs.status_of(there.follow(job, jobs.say_line)))
