@@ -33,6 +33,9 @@ _QUIET = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }  # fmt: skip
 
+# Without a cluster Ray's processes listen on loopback, as by itself on a Mac; else they would on every address.
+_ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+
 
 class Running:
     """Lanes at work for a study, in the background. Leave the context to let Ray go."""
@@ -45,7 +48,7 @@ class Running:
         self._going: threading.Thread | None = None
 
     def __enter__(self) -> Running:
-        for name, value in _QUIET.items():
+        for name, value in (_QUIET | (_ALONE if self.address is None else {})).items():
             os.environ.setdefault(name, value)
         import ray
 
@@ -76,9 +79,10 @@ class Running:
     def _init_ray(self) -> None:
         import ray
 
+        own = {"include_dashboard": False} if self.address is None else {}
         try:
-            ray.init(address=self.address, include_dashboard=False if self.address is None else None,
-                     log_to_driver=False, logging_level=logging.ERROR, namespace=f"losstune-{os.getpid()}")  # fmt: skip
+            ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR,
+                     namespace=f"losstune-{os.getpid()}", **own)  # fmt: skip
         except Exception as error:
             said = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
             if self.address is not None:

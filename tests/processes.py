@@ -77,6 +77,14 @@ class Running:
         """The processes of its lanes."""
         return [child for child in self._children() if "Trainable" in _title(child)]
 
+    def listeners(self) -> set[str]:
+        """The addresses on which it and its processes listen."""
+        found = set()
+        for process in [psutil.Process(self.process.pid), *self._children()]:
+            with contextlib.suppress(psutil.Error):
+                found |= {c.laddr.ip for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN}
+        return found
+
     def end(self) -> None:
         """Leave nothing behind, whatever the test came to."""
         family = self._children()

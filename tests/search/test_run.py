@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from ipaddress import ip_address
 from pathlib import Path
 
 import numpy as np
@@ -365,7 +366,11 @@ def test_a_second_run_at_the_same_time_is_refused(tmp_path_factory, start):
     second = ran.begin().wait()
     assert second.status == 2 and f"process {first.process.pid} on" in second.err and second.err.count("\n") == 1
     assert first.process.poll() is None
+    first.until(lambda: ran.trials("search"))
+    listens = first.listeners()
     first.kill()
+    # Nobody from outside can reach what runs.
+    assert listens and all(ip_address(address.removeprefix("::ffff:")).is_loopback for address in listens)
 
 
 RAISING = """\
