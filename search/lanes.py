@@ -23,7 +23,7 @@ from losstune.spaces import InputError, StudyStopped
 from losstune.trainables.disk import disk_trouble
 
 KEEP_SECONDS = 0.002  # between looks at a signal's handler while Ray ends
-ENDING_SECONDS = 30.0  # in which Tune ends when it is told to; where machines are gone it may wait for them
+ENDING_SECONDS = 10.0  # in which Tune ends when it is told to; where machines are gone it may wait for them
 HEALTH_SECONDS = 3.0  # between looks at whether the conductor is well
 # What Ray and Tune would print or write beside what losstune itself does.
 _QUIET = {
@@ -100,8 +100,14 @@ class Running:
     def let_go(self) -> None:
         """Let Ray end, in the background."""
         if self._going is None:
-            self._going = threading.Thread(target=_end_ray)
+            self._going = threading.Thread(target=self._end)
             self._going.start()
+
+    def _end(self) -> None:
+        """End Tune, then Ray: let go under Tune it would end this process with a status of its own."""
+        self._stopper.over = True
+        self._done.wait(ENDING_SECONDS)
+        _end_ray()
 
     def wait(self, seconds: float) -> bool:
         """Whether the lanes have ended, waiting up to so long; raises what ended them if it was an error."""
@@ -127,10 +133,6 @@ class Running:
         if broken:
             raise StudyStopped(broken)
         self._checked = time.monotonic()
-        if over:
-            # Ray must not be let go under Tune, which would then end this process with a status of its own.
-            self._stopper.over = True
-            self._done.wait(ENDING_SECONDS)
         return over
 
     def stop(self) -> None:
