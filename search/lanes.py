@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import importlib
 import logging
 import os
@@ -18,11 +17,11 @@ from losstune.search.conductor_actor import ConductorActor
 from losstune.search.job import make_job
 from losstune.search.ledger.database import Ledger
 from losstune.search.plan import Plan
+from losstune.search.signals import kept, python_handler_kept
 from losstune.search.study import ResourcesPart
 from losstune.spaces import InputError, StudyStopped
 from losstune.trainables.disk import disk_trouble
 
-KEEP_SECONDS = 0.002  # between looks at a signal's handler while Ray ends
 ENDING_SECONDS = 10.0  # in which Tune ends when it is told to; where machines are gone it may wait for them
 HEALTH_SECONDS = 3.0  # between looks at whether the conductor is well
 # What Ray and Tune would print or write beside what losstune itself does.
@@ -30,6 +29,7 @@ _QUIET = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "TUNE_DISABLE_SIGINT_HANDLER": "1", "TUNE_GLOBAL_CHECKPOINT_S": "86400",
     "RAY_AIR_NEW_OUTPUT": "0", "RAY_DEDUP_LOGS": "0", "RAY_ENABLE_AUTO_CONNECT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",  # of Ray's C++, which also takes SIGTERM for a failure, and aborts
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }  # fmt: skip
 
@@ -54,10 +54,8 @@ class Running:
 
         rest = threading.Thread(target=_import_what_tune_needs, daemon=True)  # while Ray's own processes come up
         rest.start()
-        on_termination = signal.getsignal(signal.SIGTERM)
-        self._init_ray()
-        with contextlib.suppress(ValueError):  # not the main thread: then Ray has set no handler of its own
-            signal.signal(signal.SIGTERM, on_termination)  # Ray's would end the process in the midst of its report
+        with python_handler_kept(), kept(signal.SIGTERM):
+            self._init_ray()
         rest.join()
         for name in ("ray", "ray.tune"):
             # A lane that died is started again and recorded as an event: forty lines of traceback help nobody.
@@ -107,7 +105,10 @@ class Running:
         """End Tune, then Ray: let go under Tune it would end this process with a status of its own."""
         self._stopper.over = True
         self._done.wait(ENDING_SECONDS)
-        _end_ray()
+        import ray
+
+        with kept(signal.SIGTERM):  # else a run that is told to end while it writes its report would be killed
+            ray.shutdown()
 
     def wait(self, seconds: float) -> bool:
         """Whether the lanes have ended, waiting up to so long; raises what ended them if it was an error."""
@@ -199,35 +200,6 @@ def _in_plain_words(error: BaseException) -> BaseException:
     if "out of memory" in str(error).lower():
         return StudyStopped("Ray ended one of its processes for want of memory")
     return error
-
-
-def _end_ray() -> None:
-    """End Ray, and undo at once that it then takes the handler of SIGTERM away, beneath Python.
-
-    A run that is told to end while it writes its report would be killed instead. Ray does it in the midst of its end,
-    of which the rest takes seconds.
-    """
-    import ray
-
-    python = ctypes.pythonapi  # signal.signal is for the main thread alone, which may be writing the report
-    python.PyOS_getsig.restype = ctypes.c_void_p
-    python.PyOS_setsig.argtypes = ctypes.c_int, ctypes.c_void_p
-    handler, over = python.PyOS_getsig(signal.SIGTERM), threading.Event()
-
-    def keep() -> None:
-        last = False
-        while not last:
-            last = over.wait(KEEP_SECONDS)
-            if python.PyOS_getsig(signal.SIGTERM) != handler:
-                python.PyOS_setsig(signal.SIGTERM, handler)
-
-    keeper = threading.Thread(target=keep, daemon=True)
-    keeper.start()
-    try:
-        ray.shutdown()
-    finally:
-        over.set()
-        keeper.join()
 
 
 def _import_what_tune_needs() -> None:

@@ -127,27 +127,3 @@ def test_no_ray_is_one_line(monkeypatch, address, error):
     monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=init))
     with pytest.raises(error, match="ConnectionError: nobody answers"):
         Running(None, None, None, address)._init_ray()
-
-
-def test_a_signal_is_heard_while_ray_ends():
-    """Ray takes SIGTERM's handler away beneath Python, long before it has ended."""
-    code = """
-import ctypes, os, signal, sys, threading, time
-from types import SimpleNamespace
-from losstune.search.lanes import _end_ray
-
-def shutdown():
-    ctypes.pythonapi.PyOS_setsig.argtypes = ctypes.c_int, ctypes.c_void_p
-    ctypes.pythonapi.PyOS_setsig(signal.SIGTERM, None)
-    time.sleep(0.5)
-    os.kill(os.getpid(), signal.SIGTERM)
-
-sys.modules["ray"] = SimpleNamespace(shutdown=shutdown)
-heard = []
-signal.signal(signal.SIGTERM, lambda *_: heard.append(True))
-ending = threading.Thread(target=_end_ray)
-ending.start()
-ending.join()
-sys.exit(0 if heard else 1)
-"""
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -1,0 +1,45 @@
+"""SIGTERM is heard, whatever Ray does with its handler."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from losstune.search.signals import python_handler_kept
+
+TAKEN = """
+import ctypes, os, signal, sys, threading, time
+from losstune.search.signals import kept
+
+def take():
+    ctypes.pythonapi.PyOS_setsig.argtypes = ctypes.c_int, ctypes.c_void_p
+    with kept(signal.SIGTERM):
+        ctypes.pythonapi.PyOS_setsig(signal.SIGTERM, None)  # beneath Python: the system's handler
+        time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+heard = []
+signal.signal(signal.SIGTERM, lambda *_: heard.append(True))
+if sys.argv[1] == "main thread":
+    take()
+else:
+    other = threading.Thread(target=take)
+    other.start()
+    other.join()
+sys.exit(0 if heard else 1)
+"""
+
+
+@pytest.mark.parametrize("thread", ["main thread", "another thread"])
+def test_a_handler_that_is_taken_away_beneath_python_is_put_back(thread):
+    """At once, not when the library has come to its end."""
+    assert subprocess.run([sys.executable, "-c", TAKEN, thread]).returncode == 0
+
+
+def test_rays_own_handler_is_replaced_and_what_it_raises_is_an_interruption():
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), python_handler_kept():
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(15))
+        signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before
