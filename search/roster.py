@@ -81,8 +81,10 @@ class Roster:
             write.add_event(tx, "lane", f"a lane of slot {slot} could not start ({why})")
 
     def hopeless(self) -> bool:
-        """Whether no lane lives, and those of no slot come to train anything."""
-        return not self.lanes and all(self.false_starts.get(slot, 0) >= MOST_FALSE_STARTS for slot in self.known)
+        """Whether no lane lives that may train, and those of no slot come to train anything."""
+        ended = {slot for slot, lane in self.lanes.items() if lane in self.ended}
+        left = self.known - ended
+        return not len(self) and all(self.false_starts.get(slot, 0) >= MOST_FALSE_STARTS for slot in left)
 
     def dismiss(self, tx: Connection, slot: str, useless: bool) -> None:
         """A lane is not wanted; useless: its slot's lanes die before they train anything."""

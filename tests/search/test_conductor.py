@@ -644,6 +644,18 @@ def test_a_lane_without_work_ends_when_all_that_is_left_is_trained_by_others(roo
     assert len(room.rows("confirm", state="complete")) == 4
 
 
+def test_where_the_last_lane_that_has_work_cannot_start_again_the_study_ends(room):
+    """Though another one has ended in peace."""
+    conductor = room.conductor(slots=2)
+    first, second = Lane(conductor, single=True), Lane(conductor, "b", single=True)
+    drive(first, second, until=lambda: conductor.search.chosen and not conductor.confirm.left and first.held)
+    drive(second, until=lambda: second.done)
+    for _ in range(4):
+        assert conductor.broken is None
+        conductor.lane_died("a", "its process was killed or crashed", False, time.monotonic())
+    assert conductor.broken == "lanes die before they train anything: its process was killed or crashed"
+
+
 def test_a_lane_without_work_stays_as_long_as_there_may_be_some(room):
     """At the end of a search others' results bring the confirm."""
     conductor = room.conductor("search.trials=2", losses="softmax", slots=2)
