@@ -38,21 +38,24 @@ def submit(
     loaded = load(study, set_, {"confirm.seeds": seeds, "search.trials": trials, "stop.hours": hours, "name": name})
     place = jobs.on_cluster(out)
 
+    def note(text: str) -> None:
+        console.print(text, markup=False)
+
     def submitted() -> jobs.Job:
         job, new = jobs.Cluster(address).submit(loaded, place, data_root, pip)
-        console.print(f"{job.id} {'is submitted' if new else 'runs already'}")
+        note(f"{job.id} {'is submitted' if new else 'runs already'}")
         return job
 
     def followed(job: jobs.Job) -> jobs.Job:
         return jobs.Cluster(address).follow(job, jobs.say_line)
 
     if supervise:
-        raise typer.Exit(jobs.supervise(submitted, followed, console.print))
+        raise typer.Exit(jobs.supervise(submitted, followed, note))
     job = submitted()
     if follow:
         raise typer.Exit(jobs.status_of(followed(job)))
     for command in ("logs", "status", "stop"):
-        console.print(f"losstune {command} {loaded.name} --address {address}")
+        note(f"losstune {command} {loaded.name} --address {address}")
 
 
 @cluster.command()
@@ -68,7 +71,7 @@ def logs(
     from losstune.search import cluster as jobs
 
     there = jobs.Cluster(address)
-    job = there.found(study)
+    job = there.found(Path(study).stem)
     if not follow:
         jobs.say_line(there.logs(job))
         return

@@ -103,15 +103,14 @@ class Cluster:
                 raise InputError(f"{study.where}: {job.id} runs this study as it was before; allowed: to wait, or "
                                  f"losstune stop {study.name} --address {self.address}")  # fmt: skip
             return job, False
-        with TemporaryDirectory(prefix="losstune-") as folder, self._said():
-            environment: dict[str, Any] = pack(study, Path(folder))
-            if pip is not None:
-                environment["pip"] = [line for line in pip.read_text().splitlines() if line.strip()]
-            self.client.submit_job(
-                entrypoint=_command(study.name, out, data_root),
-                submission_id=f"losstune-{study.name}-{secrets.token_hex(4)}", runtime_env=environment,
-                metadata={STUDY: study.name, OUT: out, DIGEST: digest},
-            )  # fmt: skip
+        with TemporaryDirectory(prefix="losstune-") as folder:
+            environment = pack(study, Path(folder)) | _packages(pip)
+            with self._said():
+                self.client.submit_job(
+                    entrypoint=_command(study.name, out, data_root),
+                    submission_id=f"losstune-{study.name}-{secrets.token_hex(4)}", runtime_env=environment,
+                    metadata={STUDY: study.name, OUT: out, DIGEST: digest},
+                )  # fmt: skip
         return self.found(study.name), True
 
     def stop(self, job: Job) -> None:
@@ -137,6 +136,14 @@ class Cluster:
             while (info := self.client.get_job_info(job.id)) and not info.status.is_terminal():
                 time.sleep(1.0)
         return Job(job.id, str(info.status), info.message or "", job.started, job.digest, info.driver_exit_code)
+
+
+def _packages(pip: Path | None) -> dict[str, Any]:
+    """What Ray is to install for a job, of a file of requirements; InputError when it cannot be read."""
+    try:
+        return {"pip": [line for line in pip.read_text().splitlines() if line.strip()]} if pip else {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--pip {pip}: {error}; allowed: a text file of requirements") from None
 
 
 def _command(name: str, out: str, data_root: str | None) -> str:

@@ -125,6 +125,18 @@ def test_a_study_is_submitted_once_and_again_when_its_job_is_over(there, folder)
     assert "--out /mnt/others --data-root /mnt/data" in there.client.jobs[1].entrypoint
 
 
+def test_a_study_that_cannot_go_along_is_the_users_error_and_no_clusters(there, folder):
+    """A supervisor would wait for a cluster for ever."""
+    (folder / "my.yaml").write_text(TEXT.format("npz:none.npz"))
+    with pytest.raises(InputError, match="there is no file none.npz") as error:
+        there.submit(load_study(folder / "my.yaml"), "/mnt/runs", None)
+    assert not isinstance(error.value, Unreachable)
+    (folder / "my.yaml").write_text(TEXT.format("digits"))
+    with pytest.raises(InputError, match="--pip none.txt: .*allowed: a text file of requirements") as error:
+        there.submit(load_study(folder / "my.yaml"), "/mnt/runs", None, Path("none.txt"))
+    assert not isinstance(error.value, Unreachable) and not there.client.jobs
+
+
 def test_no_cluster_is_one_line(there):
     there.client.fails = True
     with pytest.raises(Unreachable, match="--address http://127.0.0.1:8265: Connection refused; allowed: "):
