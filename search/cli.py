@@ -41,15 +41,16 @@ def run(
 
     Example: losstune run digits --set losses=[softmax,sigmoid] --seeds 20
     """
-    from losstune.search.phases import run_study
-    from losstune.search.progress import Progress
-
     use_data_root(data_root)
-    loaded = load(study, set_, {"confirm.seeds": seeds, "search.trials": trials, "stop.hours": hours, "name": name})
+    changes = {"confirm.seeds": seeds, "search.trials": trials, "stop.hours": hours, "name": name}
     try:
+        from losstune.search.phases import run_study
+        from losstune.search.progress import Progress
+
+        loaded = load(study, set_, changes)
         with Progress(loaded) as progress:
             outcome = run_study(loaded, out, address, progress)
-    except KeyboardInterrupt:  # while it starts or reports, when nothing has to be parked
+    except KeyboardInterrupt:  # while it is loaded, starts or reports, when nothing has to be parked
         console.print(f"interrupted; the same command goes on: losstune {shlex.join(sys.argv[1:])}")
         raise typer.Exit(130) from None
     say_costs(outcome, console)
