@@ -19,7 +19,7 @@ from faults.moments import Moment, Usual
 from faults.studies import STUDIES
 
 TRAINING, ALL = ("search", "confirm"), ("start", "search", "confirm", "report")
-TRIES = 6  # of a random moment at which there is something to strike
+TRIES, EARLIER = 6, 0.6  # of a moment at which there is something to strike; how far into a phase that ends sooner
 MORE_BYTES = 1.25, 500_000  # than an undisturbed run leaves: what SQLite does not give back
 
 
@@ -149,17 +149,17 @@ class Harness:
         draw = random.Random(f"{self.seed} {fault.name} {phase} {study} {round_}")
         began, share = time.monotonic(), draw.random()
         for _ in range(TRIES):
-            row, struck = self._struck(Row(fault.name, phase, study, share), fault, draw)
-            if struck or row.problems:
+            row, journey = self._struck(Row(fault.name, phase, study, share), fault, draw)
+            if journey.struck or row.problems:
                 break
-            share = draw.random()  # too early for some faults, too late for others
+            share = EARLIER * share if journey.late else draw.random()
         else:
             row.problems.append(f"it was not struck: {', '.join(row.notes)}")
         row.seconds = round(time.monotonic() - began, 1)
         return row
 
-    def _struck(self, row: Row, fault: Fault, draw: random.Random) -> tuple[Row, bool]:
-        """A study struck at a moment, run to its end and compared; and whether the fault has really happened."""
+    def _struck(self, row: Row, fault: Fault, draw: random.Random) -> tuple[Row, Journey]:
+        """A study struck at a moment, run to its end and compared; its journey says whether the fault has happened."""
         text = STUDIES[row.study]
         reference = self.reference(text.reference) if text.reference else None
         self.count += 1
@@ -174,7 +174,7 @@ class Harness:
                 where = f"{Path(last.filename).name}:{last.lineno}"
                 row.problems.append(f"{type(error).__name__} in {where}: {' '.join(str(error).split())[:500]}")
             row.problems, row.notes = journey.problems + row.problems, journey.notes
-        return row, journey.struck
+        return row, journey
 
 
 def compare(row: Row, journey: Journey, reference: Reference | None) -> None:

@@ -31,7 +31,7 @@ class Journey:
         self.problems: list[str] = []
         self.notes: list[str] = []  # what exactly was done to it
         self.before: dict[str, dict] = {}  # the trials that had ended when it was struck
-        self.struck = False  # whether the fault has happened to it
+        self.struck = self.late = False  # whether the fault has happened to it; whether its moment came too late
         self.checks: list[Callable[[], None]] = []  # of what it came to, once it is done
         self.deaths = 1  # of lanes, after which work may have to be repeated
         self.stack = contextlib.ExitStack()
@@ -60,6 +60,7 @@ class Journey:
         self.before = finished(self.ran)
         self.notes.append(f"{len(self.before)} trials had ended" if alive else "the run had ended")
         self.struck |= alive
+        self.late = not alive
         return alive
 
     def missed(self, words: str) -> None:
