@@ -32,7 +32,7 @@ class Missing:
 
 sys.meta_path.insert(0, Missing())
 """
-WORDS = {"hang": "nothing moved for 0.1 minutes, in misbehave of my_metric.py", "abort": "killed or crashed"}
+WORDS = {"hang": "nothing moved for 0.1 minutes, in hang of my_metric.py", "abort": "killed or crashed"}
 
 
 def hang_once(journey: Journey, moment: Moment) -> None:
