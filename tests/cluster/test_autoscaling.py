@@ -1,7 +1,7 @@
 """A study on a real Ray cluster without a worker: it grows for the lanes that wait, and shrinks after them."""
 
 import pytest
-from clusters import Autoscaling
+from autoscaling import Autoscaling
 from ran import Ran, assert_as_retrained, folder_with
 
 from losstune.search.ledger import read

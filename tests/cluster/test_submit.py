@@ -5,7 +5,7 @@ import time
 import urllib.request
 
 import pytest
-from clusters import Autoscaling
+from autoscaling import Autoscaling
 from ran import Ran, assert_as_retrained
 
 pytest.importorskip("aiohttp_cors", reason="Ray Jobs is not installed: pip install losstune[cluster]")
