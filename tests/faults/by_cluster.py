@@ -105,9 +105,9 @@ def _free_port() -> int:
 def _clustered(journey: Journey, nodes: int) -> Cluster:
     cluster = Cluster(journey.environment)
     journey.stack.callback(cluster.end)
-    for _ in range(nodes):
+    for there in range(nodes):  # one after another: two that start at once take the same names for their sockets
         cluster.join()
-    cluster.wait_for(1 + nodes)
+        cluster.wait_for(2 + there)
     journey.options = ["--address", cluster.address]
     journey.environment |= AUTHENTICATED
     return cluster
