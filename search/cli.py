@@ -51,12 +51,9 @@ def run(
         with Progress(loaded) as progress:
             outcome = run_study(loaded, out, address, progress)
     except KeyboardInterrupt:  # while it is loaded, starts or reports, when nothing has to be parked
-        console.print(f"interrupted; the same command goes on: losstune {shlex.join(sys.argv[1:])}")
         raise typer.Exit(130) from None
     say_costs(outcome, console)
-    if outcome.interrupted:
-        console.print(f"interrupted; the same command goes on: losstune {shlex.join(sys.argv[1:])}")
-    else:
+    if not outcome.interrupted:
         say_verdict(outcome.folder, console, done_before=not outcome.new)
     raise typer.Exit(outcome.status)
 
@@ -166,14 +163,22 @@ app.add_typer(cluster)
 
 def main() -> None:
     """The entry point: errors of the user's in one line and status 2; Ctrl-C and SIGTERM end with 130."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    prefer_wide_kernels()  # before anything loads NumPy; lanes inherit it
     try:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        prefer_wide_kernels()  # before anything loads NumPy; lanes inherit it
         _say_errors_plainly()
     except SystemExit as end:
-        if sys.modules.get("ray") is None:
-            raise
-        _end_without_native_exit_handlers(end.code or 0)
+        _end(end.code or 0)
+    except KeyboardInterrupt:
+        _end(130)
+
+
+def _end(status: int) -> None:
+    if status == 130 and sys.argv[1:2] == ["run"]:  # whenever it was, in the midst of an import too
+        console.print(f"interrupted; the same command goes on: losstune {shlex.join(sys.argv[1:])}", markup=False)
+    if sys.modules.get("ray") is None:
+        sys.exit(status)
+    _end_without_native_exit_handlers(status)
 
 
 def _say_errors_plainly() -> None:

@@ -77,6 +77,12 @@ class Running:
         """The processes of its lanes."""
         return [child for child in self._children() if "Trainable" in _title(child)]
 
+    def hears(self, number: int) -> bool:
+        """Whether it has a handler for a signal."""
+        said = Path(f"/proc/{self.process.pid}/status").read_text()
+        caught = next(line.split()[1] for line in said.splitlines() if line.startswith("SigCgt:"))
+        return bool(int(caught, 16) >> (number - 1) & 1)
+
     def listeners(self) -> set[str]:
         """The addresses on which it and its processes listen."""
         found = set()

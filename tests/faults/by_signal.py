@@ -97,8 +97,7 @@ def interrupted_twice(journey: Journey, moment: Moment) -> None:
 def _gently(journey: Journey, moment: Moment, tell) -> None:
     journey.deaths = 0
     running = journey.begin()
-    # Before, it is Python that starts, which knows of no study that could go on.
-    running.until(lambda: (journey.ran.out / "ledger" / "lock").exists())
+    running.until(lambda: running.hears(signal.SIGTERM))  # before, it is Python that starts, and no losstune yet
     if journey.come(running, moment):
         tell(running)
     journey.ended_by_it(running, 130, says=INTERRUPTED)
