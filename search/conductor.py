@@ -117,7 +117,9 @@ class Conductor:
         guiltless = [trial for lost, died, trials in self.unsettled if lost == node and now - died < SETTLED_SECONDS
                      for trial in trials]  # fmt: skip
         self.unsettled = [one for one in self.unsettled if one[0] != node and now - one[1] < SETTLED_SECONDS]
-        with self.book.transaction():
+        with self.book.transaction() as tx:
+            if guiltless:
+                write.add_event(tx, "lane", "a machine is lost, and lanes died with it; no trial is to blame for that")
             for row in map(self.book.trials.__getitem__, guiltless):
                 self.book.alter(row, crashes=max(0, row["crashes"] - 1))
                 if self.doubtful.pop(row["id"], None) and row["state"] == "running":

@@ -586,6 +586,7 @@ def test_a_trial_is_not_failed_as_long_as_it_may_have_been_the_machine(room, thr
     conductor.settle()
     conductor.node_lost("there")
     assert room.rows(id=trial)[0]["crashes"] == 2
+    assert any("machine is lost" in event["text"] for event in room.read(read.all_events))
     drive(other)
     assert room.rows(id=trial)[0]["state"] in ("complete", "stopped") and len(room.rows("confirm")) == 2
 
