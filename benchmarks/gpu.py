@@ -41,15 +41,17 @@ def together(network: str, members: int, goal: float) -> dict:
     split, found = images(128 * 40, SHAPE), {}
     settings = {"device": DEVICE, "augmentation": "crop_flip", "batch_size": 128, "precision": "bfloat16"}
     kinds = [kind for kind in able(Network(network, SHAPE, 10).build()[0]) if kind != "sequential"]
-    for choice in (Choice("sequential", 1), *(Choice(kind, members) for kind in kinds)):
+    choices = [Choice("sequential", 1), *(Choice(kind, members) for kind in kinds), Choice("streams", members, True)]
+    for choice in choices:
+        name = f"{choice.kind}{', compiled' if choice.compiled else ''}"
         try:
             stack = make_stack(network, split, members, choice, **settings)
-            found[choice.kind] = samples_per_second(stack, 30)
+            found[name] = samples_per_second(stack, 30)
             captured = {getattr(chunk.taken_by, "why", "not captured") or "captured" for chunk in stack.chunks}
-            print(f"{network:10} {members:2} members, {choice.kind:10} {found[choice.kind]:12,.0f} samples/s  "
-                  f"{found[choice.kind] / found['sequential']:5.2f} x   step: {', '.join(captured)}")  # fmt: skip
+            print(f"{network:10} {members:2} members, {name:18} {found[name]:12,.0f} samples/s  "
+                  f"{found[name] / found['sequential']:5.2f} x   step: {', '.join(captured)}")  # fmt: skip
         except (RuntimeError, InputError) as error:
-            print(f"{network:10} {members:2} members, {choice.kind:10} {' '.join(str(error).split())[:120]}")
+            print(f"{network:10} {members:2} members, {name:18} {' '.join(str(error).split())[:120]}")
     best = max(found.values())
     share = best * flops_of_a_sample(network) / matrix_peak()
     print(f"{network:10} best {best / found['sequential']:.2f} x (goal {goal:g} x); {100 * share:.0f}% of the bfloat16 "

@@ -121,7 +121,7 @@ def _go_on(plan: Plan, ledger: Ledger, folder: Path, address: str | None, watch:
             set_meta(tx, "facts", {**facts, "wall_seconds": facts.get("wall_seconds", 0.0) + took})
         now = standing(plan.study, ledger, greater)
         Copies(ledger.path).keep_now()
-        if now.phase == "done":
+        if now.phase == "done" and not interrupted:
             _tidy(folder, ledger)  # what lies in the report's folder goes to MLflow
             report(folder, ledger)
             projection.finish()
@@ -180,7 +180,7 @@ def _train(plan: Plan, ledger: Ledger, folder: Path, address: str | None, watch:
                 next_look = time.monotonic() + WATCH_SHARE * (time.monotonic() - began)
     lanes.let_go()
     watch(standing(plan.study, ledger, plan.metric.greater_is_better))
-    return interrupted
+    return bool(asked)  # also while the last lanes ended
 
 
 def _tidy(folder: Path, ledger: Ledger) -> None:

@@ -73,7 +73,7 @@ class ResourcesPart(Part):
     accelerator_type: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,80}$")] | None = None
     max_lanes: Whole | None = None
     members: Whole | None = None
-    backend: Literal["auto", "batched", "grouped", "vmap", "sequential"] = "auto"
+    backend: Literal["auto", "batched", "grouped", "vmap", "streams", "sequential"] = "auto"
     compile: bool = False
 
 

@@ -23,7 +23,8 @@ STEPS, REPEATS = 2, 3  # of a candidate; the quickest repeat counts
 # How many members to try at once. On a CPU few fill the caches; a GPU wants to be filled.
 TOGETHER = {
     "cpu": {"batched": (8, 16, 32), "grouped": (2, 4, 8), "vmap": (4, 8), "sequential": (1,)},
-    "cuda": {"batched": (32, 64), "grouped": (4, 8, 16), "vmap": (8, 16), "sequential": (1,)},
+    "cuda": {"batched": (32, 64), "grouped": (4, 8, 16), "vmap": (8, 16), "streams": (4, 8, 16),
+             "sequential": (1,)},
 }
 BUDGET = 8.0  # seconds: what would take longer to try, after one member alone, is not tried
 ENOUGH = 1.0  # seconds of steps after which no more are timed
@@ -56,7 +57,7 @@ class Probe:
     def measure(self, fixed: str | None = None) -> Measured:
         """The fastest backend and a width, or those of the fixed backend. InputError where that cannot run."""
         found = Measured(Choice("sequential", 1), 1)
-        kinds = able(self.example)
+        kinds = [kind for kind in able(self.example) if self.device in BACKENDS[kind].devices]
         check_backend(self.example, self.network.spec, fixed or "auto", self.compiled, self.device)
         started = time.perf_counter()
         if self.compiled:

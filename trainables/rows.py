@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -92,6 +93,14 @@ class Rows:
     def __init__(self, parameter: Tensor, state: Tensor, decay: Tensor, average: Tensor | None = None):
         self.parameter, self.state, self.decay, self.average = parameter, state, decay, average
         self.gradient = torch.zeros_like(parameter)
+
+    def of(self, index: int) -> Rows:
+        """One member's rows, sharing memory."""
+        own, member = copy.copy(self), slice(index, index + 1)
+        own.parameter, own.gradient, own.decay = self.parameter[member], self.gradient[member], self.decay[member]
+        own.state = self.state[:, :, member]
+        own.average = None if self.average is None else self.average[member]
+        return own
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:

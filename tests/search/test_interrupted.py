@@ -99,7 +99,10 @@ resources: {members: 2}
 
 @pytest.fixture(scope="module")
 def interrupted(tmp_path_factory, start):
-    """One of its lanes killed, then Ctrl-C, then run to its end; parked: the trials when it was interrupted."""
+    """One of its lanes killed, then Ctrl-C, again when the last trial has ended, and run to its end.
+
+    parked: the trials when it was interrupted.
+    """
     ran = Ran(folder_with(tmp_path_factory, "interrupted", my__yaml=LONG), start)
     running = ran.begin()
     # Both lanes at work: one that dies before it has said that it is there leaves nothing to be seen.
@@ -113,6 +116,10 @@ def interrupted(tmp_path_factory, start):
     running.interrupt()
     ran.at_interruption = running.wait()
     ran.parked = ran.trials()
+    running = ran.begin()
+    running.until(lambda: len([row for row in ran.trials("confirm") if row["state"] != "running"]) == 4)
+    running.interrupt()
+    ran.at_the_end = running.wait()
     return ran.run()
 
 
@@ -137,10 +144,10 @@ def test_a_killed_lane_is_replaced_and_its_trials_offered_again(interrupted):
 
 
 def test_ctrl_c_ends_with_130_and_says_how_to_go_on(interrupted):
-    """Gently: the ledger is whole and the way back is one line."""
-    ended = interrupted.at_interruption
-    assert ended.status == 130, ended
-    assert ended.out.splitlines()[-1] == "interrupted; the same command goes on: losstune run my.yaml"
+    """Gently: the ledger is whole and the way back is one line; when nothing but lanes' end is left, too."""
+    for ended in (interrupted.at_interruption, interrupted.at_the_end):
+        assert ended.status == 130, ended
+        assert ended.out.splitlines()[-1] == "interrupted; the same command goes on: losstune run my.yaml"
 
 
 def test_a_killed_lane_shows_nothing_that_a_user_cannot_act_on(interrupted):

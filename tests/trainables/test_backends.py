@@ -57,6 +57,7 @@ CASES = [
     ("mlp", None, "batched", 4), ("mlp", None, "numpy", 4), ("mlp", None, "vmap", 3),
     ("small_cnn", None, "grouped", 3), ("small_cnn", None, "vmap", 2),
     ("my_net.py:build", RESIDUAL, "grouped", 2), ("my_net.py:build", RESIDUAL, "vmap", 3),
+    ("small_cnn", None, "streams", 3), ("my_net.py:build", RESIDUAL, "streams", 2),
 ]  # fmt: skip
 
 
@@ -206,13 +207,14 @@ def test_networks_are_given_to_backends_that_can_compute_them():
     def of(spec, source=None):
         return able(Network(spec, (1, 8, 8), 10, source=source).build()[0])
 
-    assert of("mlp") == ["batched", "vmap", "sequential"]
-    assert of("small_cnn") == ["grouped", "vmap", "sequential"]
+    assert of("mlp") == ["batched", "vmap", "streams", "sequential"]
+    assert of("small_cnn") == ["grouped", "vmap", "streams", "sequential"]
     assert of("my_net.py:build", DROPOUT) == ["sequential"]  # its draws would depend on the place
 
 
 def test_a_backend_that_cannot_compute_a_network_is_refused(make_stack):
-    with pytest.raises(InputError, match="batched cannot compute small_cnn; allowed: auto, grouped, vmap, sequential"):
+    allowed = "auto, grouped, vmap, streams, sequential"
+    with pytest.raises(InputError, match=f"batched cannot compute small_cnn; allowed: {allowed}"):
         make_stack(network="small_cnn", backend=Choice("batched", 8))
 
 

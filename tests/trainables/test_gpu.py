@@ -15,7 +15,7 @@ from losstune.trainables.trainer import Stack
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU that torch can use")
 CASES = [("mlp", Choice("batched", 16)), ("small_cnn", Choice("grouped", 4)), ("small_cnn", Choice("sequential", 1)),
-         ("small_cnn", Choice("vmap", 4))]  # fmt: skip
+         ("small_cnn", Choice("vmap", 4)), ("small_cnn", Choice("streams", 4))]  # fmt: skip
 
 
 @pytest.fixture
@@ -66,6 +66,18 @@ def test_bfloat16_learns_the_digits(make_gpu_stack, make_trial):
     for _ in range(8):
         result = stack.train_epoch()[trial.id]
     assert min(result.scores["accuracy"]) > 0.9
+
+
+def test_a_member_on_a_stream_of_its_own_trains_as_alone(make_gpu_stack, make_trial):
+    losses = []
+    for choice in (Choice("streams", 8), Choice("sequential", 1)):
+        stack = make_gpu_stack("small_cnn", choice)
+        for seed in range(11):  # a whole chunk, and one that is not
+            stack.join(make_trial("softmax", name=str(seed), seeds=(seed,), learning_rate=0.02))
+        for _ in range(3):
+            results = stack.train_epoch()
+        losses.append([results[str(seed)].train_loss[0] for seed in range(11)])
+    assert losses[0] == pytest.approx(losses[1], rel=0.02)
 
 
 def test_the_probe_measures_a_gpu(digits):

@@ -99,6 +99,8 @@ def test_what_mixes_members_is_found_out_where_it_hides(probe, any_processor, so
 def test_a_study_can_fix_the_backend(probe):
     found = probe("small_cnn").measure(fixed="vmap")
     assert found.choice.kind == "vmap" and all(name.startswith("vmap") for name in found.milliseconds)
+    with pytest.raises(InputError, match="streams is for a GPU; allowed: auto, .*vmap, sequential"):
+        probe("small_cnn").measure(fixed="streams")
     with pytest.raises(InputError, match="batched cannot compute small_cnn; allowed: auto, .*vmap, sequential"):
         probe("small_cnn").measure(fixed="batched")
 

@@ -11,11 +11,12 @@ from losstune.trainables.backends.backend import Backend
 from losstune.trainables.backends.batched import Batched
 from losstune.trainables.backends.grouped import Grouped
 from losstune.trainables.backends.sequential import Sequential
+from losstune.trainables.backends.streams import Streams
 from losstune.trainables.backends.vmapped import Vmapped
 
 __all__ = ["BACKENDS", "Backend", "Choice", "able", "check_backend", "default_choice"]
 
-BACKENDS: dict[str, type[Backend]] = {kind.kind: kind for kind in (Batched, Grouped, Vmapped, Sequential)}
+BACKENDS: dict[str, type[Backend]] = {kind.kind: kind for kind in (Batched, Grouped, Vmapped, Streams, Sequential)}
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,9 @@ def check_backend(network: nn.Module, name: str, kind: str, compiled: bool, devi
 
     device: where a study's trials would be computed; there a backend must also keep what it promises of bits.
     """
-    kinds = able(network)
+    kinds = [able_ for able_ in able(network) if device is None or device in BACKENDS[able_].devices]
+    if kind in able(network) and kind not in kinds:
+        raise InputError(f"resources.backend: {kind} is for a GPU; allowed: auto, {', '.join(kinds)}")
     if device == "cpu":
         broken = [able_ for able_ in kinds if BACKENDS[able_].exact and not BACKENDS[able_].is_exact(network)]
         kinds = [able_ for able_ in kinds if able_ not in broken]

@@ -22,13 +22,14 @@ class Backend:
 
     kind: its name. order: how parameters lie in the rows, see Layout.view. products: who computes matrix products.
     exact: whether a member's numbers are the same bit for bit in any company, on a CPU with one thread. together: how
-    many members it can take; None: any number.
+    many members it can take; None: any number. devices: where it is of use.
     """
 
     kind: ClassVar[str]
     order: str = "channels_last"
     products: Products = TorchProducts
     exact: ClassVar[bool] = True
+    devices: ClassVar[tuple[str, ...]] = ("cpu", "cuda")
     together: ClassVar[int | None] = None
 
     def __init__(self, network: nn.Module, build: Build, layout: Layout, members: int, dtype: torch.dtype):
@@ -85,17 +86,39 @@ class ByAutograd(Backend):
     rows: Rows | None = None
     features: Tensor | None = None
 
+    def learned(self) -> list[Tensor]:
+        """What is differentiated by; the grad of each is its place in the rows' gradient."""
+        raise NotImplementedError
+
     def backward(self, gradient: Tensor) -> None:
-        self.rows.gradient[:, : self.layout.width].zero_()
-        if self.features.requires_grad:  # not where everything is the final layer
+        gradient = gradient.to(self.features.dtype)
+        if self.features.requires_grad and gradient.is_cuda:
+            learned = self.learned()
+            _put(torch.autograd.grad(self.features, learned, gradient, allow_unused=True), [v.grad for v in learned])
+        elif self.features.requires_grad:  # not where everything is the final layer
+            self.rows.gradient[:, : self.layout.width].zero_()
             # A scalar's backward: that of a tensor, with a gradient, makes torch import sympy, half a second of a lane.
             with torch.enable_grad():
-                total = (self.features * gradient.to(self.features.dtype)).sum()
+                total = (self.features * gradient).sum()
             total.backward()
         self.forget()
 
     def forget(self) -> None:
         self.features = None
+
+
+def _put(values: tuple[Tensor | None, ...], places: list[Tensor]) -> None:
+    """Write values to their places, zeros where there is none: those that lie in memory alike in one kernel."""
+    alike: list[tuple[Tensor, Tensor]] = []
+    for value, place in zip(values, places, strict=True):
+        if value is None:
+            place.zero_()
+        elif value.stride() == place.stride():
+            alike.append((place, value))
+        else:
+            place.copy_(value)
+    if alike:
+        torch._foreach_copy_(*map(list, zip(*alike, strict=True)))
 
 
 def is_random(network: nn.Module) -> bool:

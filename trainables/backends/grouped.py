@@ -101,6 +101,7 @@ class Grouped(ByAutograd):
         # A convolution of one group is another kernel, with other rounding: a single member has a dummy beside it.
         self.width = max(2, members)
         self.module, self.stacked = _stacked(build(), self.width)
+        self.computes = self.module
 
     @classmethod
     def can_run(cls, network: nn.Module) -> bool:
@@ -127,7 +128,8 @@ class Grouped(ByAutograd):
 
     def compile(self) -> None:
         keep_compiled_kernels()
-        self.module.compile(dynamic=False)
+        # Not module.compile: of an nn.Sequential some versions of torch then compile only what lies inside.
+        self.computes = torch.compile(self.module, dynamic=False)
 
     def bind(self, rows: Rows) -> None:
         self.rows = rows
@@ -135,6 +137,9 @@ class Grouped(ByAutograd):
             layer.to(rows.parameter.device)
             layer.leaves = {key: leaf(self.layout, rows, f"{layer.layer_name}.{key}", order=self.order)
                             for key in layer.names}  # fmt: skip
+
+    def learned(self) -> list[Tensor]:
+        return [value for layer in self.stacked for value in layer.leaves.values()]
 
     def forward(self, x: Tensor, training: bool = True) -> Tensor:
         self.module.train(training)
@@ -144,7 +149,7 @@ class Grouped(ByAutograd):
         x = x.permute(1, 3, 4, 0, 2).flatten(3).permute(0, 3, 1, 2)
         low = self.dtype is not torch.float32
         with torch.set_grad_enabled(training), torch.autocast(x.device.type, self.dtype, enabled=low):
-            y = self.module(x)
+            y = self.computes(x)
             self.features = y.unflatten(1, (self.width, -1)).flatten(2).transpose(0, 1)[: self.members]
         return self.features.detach().float()
 

@@ -24,7 +24,7 @@ class Sequential(ByAutograd):
 
     def __init__(self, network: nn.Module, build: Build, layout: Layout, members: int, dtype: torch.dtype):
         super().__init__(network, build, layout, members, dtype)
-        self.module = build()
+        self.module = self.computes = build()
 
     @classmethod
     def can_run(cls, network: nn.Module) -> bool:
@@ -32,7 +32,8 @@ class Sequential(ByAutograd):
 
     def compile(self) -> None:
         keep_compiled_kernels()
-        self.module.compile(dynamic=False)
+        # Not module.compile: of an nn.Sequential some versions of torch then compile only what lies inside.
+        self.computes = torch.compile(self.module, dynamic=False)
 
     @classmethod
     def order_for(cls, network: nn.Module, input_shape: tuple[int, ...]) -> str:
@@ -56,13 +57,16 @@ class Sequential(ByAutograd):
         for buffer in self.module.buffers():
             buffer.data = buffer.to(rows.parameter.device)
 
+    def learned(self) -> list[Tensor]:
+        return [parameter for parameter in self.module.parameters() if parameter.requires_grad]
+
     def forward(self, x: Tensor, training: bool = True) -> Tensor:
         self.module.train(training)
         last = self.order == "channels_last" and x.dim() == 5
         images = x[0].contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
         low = self.dtype is not torch.float32
         with torch.set_grad_enabled(training), torch.autocast(x.device.type, self.dtype, enabled=low):
-            self.features = self.module(images).unsqueeze(0)
+            self.features = self.computes(images).unsqueeze(0)
         return self.features.detach().float()
 
     def unbind(self) -> None:

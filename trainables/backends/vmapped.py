@@ -39,6 +39,9 @@ class Vmapped(ByAutograd):
                        for name, _ in self.module.named_parameters()}  # fmt: skip
         self.statistics = {name: value.to(rows.parameter.device) for name, value in self.statistics.items()}
 
+    def learned(self) -> list[Tensor]:
+        return [value for value in self.leaves.values() if value.requires_grad]
+
     def forward(self, x: Tensor, training: bool = True) -> Tensor:
         self.module.train(training)
 
