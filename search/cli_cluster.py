@@ -59,6 +59,26 @@ def submit(
 
 
 @cluster.command()
+def drain_on_notice(
+    cloud: Annotated[str, typer.Option(help="Whose machine this is: aws, gcp or azure.")],
+    endpoint: Annotated[str | None, typer.Option(help="Where its notices are read; default: the cloud's own.")] = None,
+    node_ip: Annotated[str | None, typer.Option(help="This machine's address in the cluster; default: Ray's.")] = None,
+    ray_address: Annotated[str, typer.Option(help="The cluster, HOST:PORT; default: this machine's.")] = "auto",
+) -> None:  # fmt: skip
+    """On a machine of a Ray cluster: wait until the cloud says that it takes the machine back, and tell Ray.
+
+    Its lanes then park their trials and start on others. The launch files start this on every spot machine.
+
+    Example: losstune drain-on-notice --cloud aws
+    """
+    from losstune.search import preemption
+
+    notice = preemption.wait_for(cloud, endpoint)
+    preemption.drain(ray_address, node_ip, notice)
+    console.print(f"{notice.text}; Ray places nothing here any more", markup=False)
+
+
+@cluster.command()
 def logs(
     study: Annotated[str, typer.Argument(metavar="STUDY", help="The name of a study that was submitted.")],
     address: Address,

@@ -47,6 +47,7 @@ class Conductor:
         self.unsettled: list[tuple[str, float, list[str]]] = []  # node, time and trials of deaths that may be its fault
         self.doubtful: dict[str, tuple[float, Death]] = {}  # trials with the last death that they may have caused
         self.untold: dict[str, list[str]] = {}  # lane -> trials that were cut while it trains them
+        self.draining: set[str] = set()  # machines that are about to go, in Ray's terms
         self.broken: str | None = None  # why the study cannot go on, if so
         with self.book.transaction() as tx:
             self.search = Search(study, greater_is_better, floor["validation"], tx)
@@ -125,6 +126,10 @@ class Conductor:
                 if self.doubtful.pop(row["id"], None) and row["state"] == "running":
                     self.places.offer_again(row)
 
+    def drain(self, nodes: set[str]) -> None:
+        """Machines are about to go, as Ray says: lanes there park their trials, and are started again on others."""
+        self.draining = nodes
+
     def settle(self) -> None:
         """Fail the trials whose last death was in doubt, and is their own by now: the machine is still there."""
         now = time.monotonic()
@@ -179,18 +184,27 @@ class Conductor:
             left = {report.trial for report in message.reports if report.left}  # their places are in free already
             orders.stop += [trial for trial in ended if trial not in left]
             free += sum(len(self.book.trials[trial]["seeds"]) for trial in ended if trial not in left)
-            if not self.stopping:
+            leaves = self.lanes.node_of(lane) in self.draining and not self.stopping
+            if not self.stopping and not leaves:
                 orders.start = self.places.fill(lane, free)
                 if any(order.trial.phase != "search" for order in orders.start):
                     orders.test = self.test
         for report in message.reports:
             self.book.discard_checkpoints(report)
-        held = bool(self.book.held_by(lane))
-        orders.park = self.stopping and held
-        orders.done = not held and (self.stopping or self._finished() or self._only_others_have_work())
-        self.lanes.ended.update([lane] if orders.done else [])
+        self._let_end(lane, orders, leaves)
         self.lanes.answered[lane] = message.number, orders
         return orders
+
+    def _let_end(self, lane: str, orders: Orders, leaves: bool) -> None:
+        """Say whether a lane is to park what it has, and whether it ends. leaves: its machine is about to go."""
+        held = bool(self.book.held_by(lane))
+        orders.park = (self.stopping or leaves) and held
+        orders.done = not held and (self.stopping or self._finished() or self._only_others_have_work())
+        orders.leave = leaves and not orders.done
+        self.lanes.ended.update([lane] if orders.done else [])
+        if orders.leave and not held:
+            with self.book.transaction() as tx:
+                self.lanes.move(tx, lane)
 
     def _record(self, tx: Connection, message: Message) -> None:
         """That a lane lives, what else it says, and when the first one trains."""

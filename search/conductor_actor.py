@@ -36,15 +36,17 @@ class ConductorActor:
             raise
 
     def broken(self) -> str | None:
-        """Why the study cannot go on, if so. Asked every few seconds, it also looks whether a machine is lost of late.
+        """Why the study cannot go on, if so. Asked every few seconds, it also looks at the machines.
 
-        Ray knows of a machine that is suddenly gone only some seconds after the lanes that were on it.
+        Ray knows of one that is suddenly gone only some seconds after the lanes that were on it. One that is to go is
+        drained: a cloud's notice, or the autoscaler, has told Ray.
         """
         if self.failed:
             return self.failed
         if self.conductor.broken is None:
             with contextlib.suppress(Exception):  # it is noted as what has broken the conductor
                 self._settle()
+                self._look_for_draining()
         return self.conductor.broken
 
     def _settle(self) -> None:
@@ -56,6 +58,13 @@ class ConductorActor:
                 self.call("node_lost", node)
         if self.conductor.doubtful:
             self.call("settle")
+
+    def _look_for_draining(self) -> None:
+        from ray._private.state import state
+
+        nodes = set(state.get_draining_nodes())
+        if nodes != self.conductor.draining:
+            self.call("drain", nodes)
 
     def over(self) -> bool:
         return self.failed is None and self.conductor.over()

@@ -61,6 +61,18 @@ class Roster:
         write.add_lane(tx, id=lane, slot=slot, started=started, device=device)
         return death
 
+    def node_of(self, lane: str) -> str | None:
+        """The machine that a lane is on, in Ray's terms."""
+        return self._node.get(lane)
+
+    def move(self, tx: Connection, lane: str) -> None:
+        """A lane ends without a trial, because its machine is about to go."""
+        slot = next(slot for slot, id_ in self.lanes.items() if id_ == lane)
+        del self.lanes[slot], self._node[lane]
+        self._silent.discard(lane)
+        write.add_event(tx, "lane", f"the lane of slot {slot} leaves its machine, which is about to go, and is started "
+                                    "again on another")  # fmt: skip
+
     def leave(self, tx: Connection, slot: str, why: str | None = None, with_machine: bool = False) -> Death:
         """A slot's lane has died. why: what Ray says of it; with_machine: it says that the machine is lost."""
         gone = self.lanes.pop(slot)

@@ -83,6 +83,7 @@ class Lane:
         self.sent, self.unanswered = 0, False  # messages so far, and whether the last one has no answer yet
         self.told_at, self.told_of_training = 0.0, False
         self.pause = IDLE_SECONDS[0]
+        self.leaving = False  # it ends because its machine is about to go
         self.guard = guard or StallGuard(stall_path(Path(job.folder), lane_id), job.patience)
         self.normalization = Normalization(train.x)
         self.stack, self.phase = self._stack(train), "search"
@@ -150,12 +151,13 @@ class Lane:
         self.unanswered = False
         for trial in orders.stop:
             self._let_go(trial)
-        if orders.park or orders.done:
+        if orders.park or orders.done or orders.leave:
+            self.leaving = orders.leave
             if orders.park:
                 self._park()
             if self.news:
                 self._tell()
-                self.exchange.answer(None)
+                self.leaving = self.exchange.answer(None).leave
             return False
         for order in orders.start:
             self._start(order, orders.test)

@@ -89,6 +89,8 @@ class Order:
 class Orders:
     """What a lane is to do now. park: let all trials go after a checkpoint. test: the sealed split, in confirm only.
 
+    leave: its machine is about to go; the lane ends, its trials parked, to be started again on another.
+
     stop: trials to let go; those that have left already are passed over. done: nothing more will come; the lane ends.
     Otherwise a lane without trials asks again soon.
     """
@@ -97,6 +99,7 @@ class Orders:
     stop: list[str] = field(default_factory=list)
     park: bool = False
     done: bool = False
+    leave: bool = False
     test: Any = None
 
 

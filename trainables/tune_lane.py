@@ -58,6 +58,10 @@ class RayExchange:
         return ray.get(self.reference)
 
 
+class MachineLeaves(Exception):
+    """A lane has ended because its machine is about to go: Tune starts it again on another."""
+
+
 class LaneTrainable(tune.Trainable):
     """A lane as Ray Tune places it, restarts it and lets it end."""
 
@@ -134,6 +138,8 @@ class LaneTrainable(tune.Trainable):
                 goes_on = self.lane.turn()
         if not goes_on:
             self.lane.close()
+        if self.lane.leaving:
+            raise MachineLeaves
         return {"done": not goes_on}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:

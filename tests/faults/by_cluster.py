@@ -10,10 +10,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psutil
-from processes import GUARD
+from metadata import MetadataService
+from processes import GUARD, LOSSTUNE
 
 from faults.journey import Journey
 from faults.moments import Moment
@@ -25,6 +28,8 @@ RAY = [sys.executable, "-c", "from ray.scripts.scripts import main; main()", "st
        "--max-worker-port=0", "--dashboard-agent-listen-port=0"]  # fmt: skip
 
 
+NOTICE_SECONDS = 30
+AWS_TOKEN, AWS_ACTION = ("PUT", "/latest/api/token"), ("GET", "/latest/meta-data/spot/instance-action")
 AUTHENTICATED = {"RAY_AUTH_MODE": "token"}  # which Ray does by itself only where it starts the cluster
 # Waits until there are so many nodes. In a process of its own: what Ray knows of tokens it reads once.
 NODES = """
@@ -126,6 +131,46 @@ def raylet_killed(journey: Journey, moment: Moment) -> None:
             cluster.join()
     journey.ended(running, 0)
     _blameless(journey)
+
+
+def spot_notice(journey: Journey, moment: Moment) -> None:
+    """A cloud announces that it takes a node back, another one comes; the node is gone some seconds later.
+
+    What its lane has trained is lost in no part.
+    """
+    journey.deaths = 0
+    cluster, service = _clustered(journey, 1), journey.stack.enter_context(MetadataService({AWS_TOKEN: "token"}))
+    watcher = journey.stack.enter_context(_watching(cluster, service))
+    running = journey.begin()
+    if journey.come(running, moment):
+        when = datetime.now(UTC) + timedelta(seconds=NOTICE_SECONDS)
+        service.answers[AWS_ACTION] = f'{{"action": "terminate", "time": "{when:%Y-%m-%dT%H:%M:%SZ}"}}'
+        cluster.join()
+        journey.expect(watcher.wait(NOTICE_SECONDS) == 0, "the watcher did not tell Ray")
+        end = time.monotonic() + NOTICE_SECONDS
+        while not _moved(journey) and time.monotonic() < end:
+            time.sleep(0.1)
+        cluster.kill_raylet(cluster.nodes[0])
+        journey.expect(_moved(journey), "no lane left the node that was to go")
+    journey.ended(running, 0)
+    _blameless(journey)
+
+
+def _moved(journey: Journey) -> bool:
+    return any("leaves its machine" in event["text"] for event in journey.ran.read(read.all_events))
+
+
+@contextlib.contextmanager
+def _watching(cluster: Cluster, service: MetadataService) -> Iterator[subprocess.Popen]:
+    """What the launch files start on a spot machine, here for the first node."""
+    command = [*LOSSTUNE, "drain-on-notice", "--cloud", "aws", "--endpoint",
+               service.endpoint, "--node-ip", "127.0.0.2", "--ray-address", cluster.address]  # fmt: skip
+    watcher = subprocess.Popen(command, env=cluster.environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    try:
+        yield watcher
+    finally:
+        watcher.kill()
+        watcher.wait(GUARD)
 
 
 def node_leaves_and_joins(journey: Journey, moment: Moment) -> None:

@@ -69,6 +69,7 @@ FAULTS = (
     Fault("lanes that cannot start", by_code.lanes_that_cannot_start, ("start",)),
     Fault("raylet of a node killed", by_cluster.raylet_killed, ("search",)),
     Fault("raylet of a node killed", by_cluster.raylet_killed, TRAINING, ("two slots",)),
+    Fault("spot machine taken back", by_cluster.spot_notice, ("search",), ("long",)),
     Fault("node leaves, another joins", by_cluster.node_leaves_and_joins, TRAINING),
 )  # fmt: skip
 

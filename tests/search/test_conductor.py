@@ -126,7 +126,7 @@ class Lane:
             epoch = order.checkpoints[0].epoch if order.checkpoints else 0
             self.held[order.trial.id] = order, epoch, []
             assert self.free >= 0 or len(self.held) == 1, "it was given more than it has room for"
-        self.done = orders.done or orders.park
+        self.done = orders.done or orders.park or orders.leave
         if orders.done and self.news:
             self.say(self.news)
         return orders
@@ -562,6 +562,44 @@ def test_a_lost_machine_is_no_trials_fault(room):
     drive(Lane(conductor, width=9))
     assert {row["crashes"] for row in room.rows()} == {0} and not room.rows(state="failed")
     assert sum("its node was lost" in event["text"] for event in room.read(read.all_events)) == 5
+
+
+def test_lanes_of_a_machine_that_is_to_go_park_their_trials_and_start_elsewhere(room):
+    """What they have trained is lost in no part, nobody is under suspicion, and the other lane does not notice."""
+    conductor = room.conductor(slots=2)
+    there, here = Lane(conductor, "a", width=9, node="there"), Lane(conductor, "b", node="here")
+    drive(there, here, until=lambda: len(there.seen) > 1 and there.held)
+    conductor.drain({"there"})
+    drive(there)
+    parked = {row["id"]: row["epoch"] for row in room.rows(state="running") if row["lane"] is None}
+    assert there.seen[-1].park and parked and not here.seen[-1].leave
+    elsewhere = Lane(conductor, "a", node="elsewhere")
+    drive(here, elsewhere)
+    went_on = {order.trial.id: order for order in here.orders + elsewhere.orders if order.attempt > 1}
+    assert {trial: order.checkpoints[0].epoch for trial, order in went_on.items()} == parked
+    assert {row["crashes"] for row in room.rows()} == {0} and not room.rows(state="failed")
+    said = [event["text"] for event in room.read(read.all_events) if event["kind"] == "lane"]
+    assert len(said) == 1 and "leaves its machine, which is about to go" in said[0]
+
+
+def test_nothing_is_started_on_a_machine_that_is_to_go(room):
+    conductor = room.conductor()
+    conductor.drain({"there"})
+    lane = Lane(conductor, node="there")
+    drive(lane)
+    assert lane.seen[-1].leave and not lane.orders
+    drive(Lane(conductor, node="here"))
+    assert len(room.rows("confirm", state="complete")) == 4
+
+
+def test_a_study_that_is_stopped_starts_no_lane_elsewhere(room):
+    conductor = room.conductor()
+    lane = Lane(conductor, node="there")
+    drive(lane, until=lambda: lane.held)
+    conductor.stop()
+    conductor.drain({"there"})
+    drive(lane)
+    assert lane.seen[-1].park and not lane.seen[-1].leave
 
 
 @pytest.fixture
