@@ -14,6 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import psutil
 from processes import GUARD
 
 HEAD = 51 * "f" + "00000"  # what the fake provider takes for the head's node
@@ -43,11 +44,15 @@ class Autoscaling:
     """A head without slots, and up to so many workers of one CPU each. Leave the context to end it.
 
     jobs: whether it takes jobs, then the address for them. environment: what a process needs to talk to it.
+    instead_of: one that is lost, whose addresses it has.
     """
 
-    def __init__(self, folder: Path, workers: int, idle_seconds: float = 10.0, jobs: bool = False):
+    def __init__(self, folder: Path, workers: int, idle_seconds: float = 10.0, jobs: bool = False,
+                 instead_of: Autoscaling | None = None):  # fmt: skip
         self.folder, self.port, self.jobs = folder, free_port(), None
-        if jobs:
+        if instead_of:
+            self.port, self.jobs = instead_of.port, instead_of.jobs
+        elif jobs:
             self.jobs = f"127.0.0.1:{free_port(self.port + 1)}"
         self.address = f"127.0.0.1:{self.port}"
         self.environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": os.environ["RAY_AUTH_TOKEN"]}
@@ -95,6 +100,21 @@ class Autoscaling:
             assert self.process.poll() is None, (self.folder / "head.log").read_text()
             time.sleep(0.2)
 
+    def lose(self) -> None:
+        """kill -9 of the head and all workers, and of whatever runs on them."""
+        signs = f"127.0.0.1:{self.port}", self.temporary, f"--port={self.port}"
+        while True:
+            own = [process for process in psutil.process_iter(["cmdline"])
+                   if any(sign in " ".join(process.info["cmdline"] or ()) for sign in signs)]  # fmt: skip
+            own += [child for process in own for child in _children(process)]
+            own = [process for process in own if _alive(process)]
+            if not own:
+                break
+            for process in own:
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+            psutil.wait_procs(own, timeout=GUARD)
+
     def __exit__(self, *_: object) -> None:
         self._sampler.kill()
         self._sampler.wait(GUARD)
@@ -106,6 +126,18 @@ class Autoscaling:
         self.process.wait(GUARD)
         self._log.close()
         shutil.rmtree(self.temporary, ignore_errors=True)
+
+
+def _children(process: psutil.Process) -> list[psutil.Process]:
+    with contextlib.suppress(psutil.Error):
+        return process.children(recursive=True)
+    return []
+
+
+def _alive(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def _config(address: str, workers: int, idle_seconds: float) -> dict:

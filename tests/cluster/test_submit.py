@@ -109,10 +109,35 @@ def test_a_stopped_study_goes_on_where_it_was(say):
     while "stopped" not in (said := say("status", "long").out):
         assert time.monotonic() < end, said
         time.sleep(1)
-    before = [row["id"] for row in ran.trials("search")]
-    assert say("submit", "long.yaml", "--set", "recipe.epochs=60").status == 0
-    assert [row["id"] for row in ran.trials("search")][: len(before)] == before
+    parked = {row["id"]: row for row in ran.trials("search", state="running") if row["checkpoints"]}
+    assert parked
+    assert say("submit", "long.yaml").status == 0
+    while not (gone_on := [row for row in ran.trials("search") if row["epoch"] > parked.get(row["id"], row)["epoch"]]):
+        assert time.monotonic() < end
+        time.sleep(0.2)
+    for row in gone_on:  # what it has cost in all is what it is: nothing was trained twice
+        assert row["attempt"] == parked[row["id"]]["attempt"] + 1 and row["trained"] == row["epoch"]
     say("stop", "long")
+
+
+def test_a_study_outlives_the_head(tmp_path_factory, start):
+    """The whole cluster is lost and another head takes its place: who supervises the study has it go on."""
+    folder = tmp_path_factory.mktemp("outlives")
+    for name, text in (("my.yaml", TEXT.replace("epochs: 9", "epochs: 27, batch_size: 8")), ("my_net.py", NET),
+                       ("my_metric.py", METRIC)):  # fmt: skip
+        (folder / name).write_text(text)
+    ran = Ran(folder, None)
+    with Autoscaling(tmp_path_factory.mktemp("first"), workers=2, jobs=True) as first:
+        supervised = start(folder, "submit", "my.yaml", "--address", first.jobs, "--out", folder / "runs",
+                           "--supervise", **first.environment)  # fmt: skip
+        supervised.until(lambda: len([row for row in ran.trials("search") if row["state"] != "running"]) > 1)
+        first.lose()
+        ended = {row["id"]: row for row in ran.trials() if row["state"] != "running"}
+    with Autoscaling(tmp_path_factory.mktemp("second"), workers=2, instead_of=first):
+        outcome = supervised.wait()
+    assert outcome.status == 0 and "submitted again" in outcome.out + outcome.err, outcome
+    assert {row["id"]: row for row in ran.trials() if row["id"] in ended} == ended and len(ran.members()) == 4
+    assert_as_retrained(ran)
 
 
 def test_nobody_without_the_token_is_let_in(cluster):
