@@ -28,7 +28,7 @@ RAY = [sys.executable, "-c", "from ray.scripts.scripts import main; main()", "st
        "--max-worker-port=0", "--dashboard-agent-listen-port=0"]  # fmt: skip
 
 
-NOTICE_SECONDS = 30
+NOTICE_SECONDS, WHILE_SECONDS = 30, 5
 AWS_TOKEN, AWS_ACTION = ("PUT", "/latest/api/token"), ("GET", "/latest/meta-data/spot/instance-action")
 AUTHENTICATED = {"RAY_AUTH_MODE": "token"}  # which Ray does by itself only where it starts the cluster
 # Waits until there are so many nodes. In a process of its own: what Ray knows of tokens it reads once.
@@ -138,20 +138,23 @@ def spot_notice(journey: Journey, moment: Moment) -> None:
 
     What its lane has trained is lost in no part.
     """
-    journey.deaths = 0
+    journey.deaths, journey.struck = 0, True
     cluster, service = _clustered(journey, 1), journey.stack.enter_context(MetadataService({AWS_TOKEN: "token"}))
     watcher = journey.stack.enter_context(_watching(cluster, service))
     running = journey.begin()
-    if journey.come(running, moment):
-        when = datetime.now(UTC) + timedelta(seconds=NOTICE_SECONDS)
-        service.answers[AWS_ACTION] = f'{{"action": "terminate", "time": "{when:%Y-%m-%dT%H:%M:%SZ}"}}'
-        cluster.join()
-        journey.expect(watcher.wait(NOTICE_SECONDS) == 0, "the watcher did not tell Ray")
-        end = time.monotonic() + NOTICE_SECONDS
-        while not _moved(journey) and time.monotonic() < end:
-            time.sleep(0.1)
-        cluster.kill_raylet(cluster.nodes[0])
-        journey.expect(_moved(journey), "no lane left the node that was to go")
+    running.until(lambda: any(row["epoch"] for row in journey.ran.trials("search")))
+    time.sleep(moment.share * WHILE_SECONDS)
+    when = datetime.now(UTC) + timedelta(seconds=NOTICE_SECONDS)
+    service.answers[AWS_ACTION] = f'{{"action": "terminate", "time": "{when:%Y-%m-%dT%H:%M:%SZ}"}}'
+    epochs = sum(row["epoch"] for row in journey.ran.trials("search"))
+    journey.notes.append(f"{epochs} epochs were trained when the notice came")
+    cluster.join()
+    journey.expect(watcher.wait(NOTICE_SECONDS) == 0, "the watcher did not tell Ray")
+    end = time.monotonic() + NOTICE_SECONDS
+    while not _moved(journey) and time.monotonic() < end:
+        time.sleep(0.1)
+    cluster.kill_raylet(cluster.nodes[0])
+    journey.expect(_moved(journey), "no lane left the node that was to go")
     journey.ended(running, 0)
     _blameless(journey)
 
