@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -34,13 +35,13 @@ def told(folder: Path, *arguments: object, **environment: str) -> Outcome:
 
 
 class Running:
-    """A losstune process with a session of its own, as a terminal gives it."""
+    """A losstune process with a session of its own, as a terminal gives it. within: a command that starts it."""
 
-    def __init__(self, folder: Path, *arguments: object, **environment: str):
+    def __init__(self, folder: Path, *arguments: object, within: Sequence[str] = (), **environment: str):
         self.folder = folder
         self.files = [open(folder / f".{name}", "w+") for name in ("out", "err")]
         self.process = subprocess.Popen(
-            [*LOSSTUNE, *map(str, arguments)], cwd=folder, stdout=self.files[0], stderr=self.files[1],
+            [*within, *LOSSTUNE, *map(str, arguments)], cwd=folder, stdout=self.files[0], stderr=self.files[1],
             env={**os.environ, **environment}, stdin=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
 
