@@ -39,8 +39,8 @@ def test_a_head_without_slots_and_workers_that_come_and_go(prepared, name):
     for kind in types.values():
         assert kind["min_workers"] == 0 < kind["max_workers"] <= config["max_workers"]
         said = str(kind["node_config"])
-        assert "'MarketType': 'spot'" in said or "'preemptible': True" in said
-    assert "spot" not in str(head) and "preemptible" not in str(head)
+        assert "'MarketType': 'spot'" in said or "'provisioningModel': 'SPOT'" in said
+    assert "spot" not in str(head).lower()
 
 
 @pytest.mark.parametrize("name", LAUNCHED)
