@@ -39,6 +39,7 @@ class Desk:
             (programs / name).chmod(0o700)
         monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
         monkeypatch.setenv("HOME", str(self.home))
+        monkeypatch.setenv("RAY_TMPDIR", str(folder))
         monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         monkeypatch.setattr(tempfile, "tempdir", str(folder))  # where Ray keeps what a cloud has answered
         monkeypatch.setattr(socket, "getaddrinfo", _nobody)
@@ -54,13 +55,12 @@ class Desk:
         """What was to run on the machine of this address, without the shell that Ray puts around it."""
         said = [call["arguments"] for call in self._asked("ssh")]
         return [_unwrapped(arguments[-1]) for arguments in said if arguments[-1].startswith("'")
-                and f"ubuntu@{machine}" in arguments]  # fmt: skip
+                and any(argument.endswith(f"@{machine}") for argument in arguments)]  # fmt: skip
 
     def carried(self, machine: str) -> dict[str, dict]:
         """What was to be copied to the machine of this address, by target: the call, and the text of a file."""
         calls = {call["arguments"][-1]: call for call in self._asked("rsync")}
-        start = f"ubuntu@{machine}:"
-        return {target.removeprefix(start): call for target, call in calls.items() if target.startswith(start)}
+        return {target.partition(":")[2]: call for target, call in calls.items() if f"@{machine}:" in target}
 
     def arrive(self, machine: str) -> None:
         """Put into the home what was to be copied into that of the machine."""
