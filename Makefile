@@ -1,6 +1,6 @@
 # make run    environment if there is none, then the default study
 # make test   environment and test extras if need be, then the tests
-# make test-cluster   the tests that start clusters of Ray
+# make test-cluster   the tests that start clusters of Ray, and those of the files that launch them
 # make faults the same, then forty and more faults, at random moments of real studies (some need root)
 
 PYTHON ?= python3
@@ -41,7 +41,7 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	touch $@
 
 $(VENV)/.installed-cluster: $(VENV)/.installed-test
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,cluster]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,cluster,aws,gcp,cluster-test]'
 	touch $@
 
 clean:

@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from growth import started
+from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr as derived
 from ray.autoscaler._private.util import prepare_config, validate_config
+from ray.autoscaler.v2.instance_manager.config import AutoscalingConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 CLOUDS = ["cluster.yaml", "clusters/gcp.yaml"]
@@ -39,8 +42,8 @@ def test_a_head_without_slots_and_workers_that_come_and_go(prepared, name):
     for kind in types.values():
         assert kind["min_workers"] == 0 < kind["max_workers"] <= config["max_workers"]
         said = str(kind["node_config"])
-        assert "'MarketType': 'spot'" in said or "'preemptible': True" in said
-    assert "spot" not in str(head) and "preemptible" not in str(head)
+        assert "'MarketType': 'spot'" in said or "'provisioningModel': 'SPOT'" in said
+    assert "spot" not in str(head).lower()
 
 
 @pytest.mark.parametrize("name", LAUNCHED)
@@ -81,3 +84,15 @@ def test_the_manifest_for_kubernetes_is_the_same_cluster():
         names = {variable["name"] for variable in container["env"]}
         assert names >= {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN"} and pod["restartPolicy"] == "Never"
         assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
+
+
+def test_the_manifest_for_kubernetes_grows_for_the_lanes_that_wait():
+    """As Ray's autoscaler reads it there: by what its containers may take."""
+    manifest = read("clusters/kuberay.yaml")
+    manifest["metadata"]["namespace"] = "default"
+    config = AutoscalingConfig(derived(manifest), skip_content_hash=True)
+    assert config.get_node_resources("headgroup")["CPU"] == 0 and config.get_idle_timeout_s() <= 300
+    assert started(config, 0) == {}
+    assert started(config, 3, gpus=1, memory_gib=8) == {"gpu": 3}
+    assert started(config, 8) == {"cpu": 1} and started(config, 9) == {"cpu": 2}
+    assert started(config, 20, gpus=1) == {"gpu": 8}
