@@ -53,10 +53,12 @@ def together(network: str, members: int, goal: float) -> dict:
         except (RuntimeError, InputError) as error:
             print(f"{network:10} {members:2} members, {name:18} {' '.join(str(error).split())[:120]}")
     best = max(found.values())
-    share = best * flops_of_a_sample(network) / matrix_peak()
+    peak = matrix_peak()
+    share = best * flops_of_a_sample(network) / peak
     print(f"{network:10} best {best / found['sequential']:.2f} x (goal {goal:g} x); {100 * share:.0f}% of the bfloat16 "
-          "matrix peak")  # fmt: skip
-    return {"samples_per_second": found, "ratio": best / found["sequential"], "share_of_peak": share}
+          f"matrix peak of {peak / 1e12:.0f} TFLOP/s")  # fmt: skip
+    return {"samples_per_second": found, "ratio": best / found["sequential"], "share_of_peak": share,
+            "matrix_peak": peak}  # fmt: skip
 
 
 def flops_of_a_sample(network: str) -> float:

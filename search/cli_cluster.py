@@ -67,14 +67,17 @@ def drain_on_notice(
 ) -> None:  # fmt: skip
     """On a machine of a Ray cluster: wait until the cloud says that it takes the machine back, and tell Ray.
 
-    Its lanes then park their trials and start on others. The launch files start this on every spot machine.
+    Its lanes then park their trials and start on others. cluster.yaml and clusters/gcp.yaml start this on workers.
 
     Example: losstune drain-on-notice --cloud aws
     """
     from losstune.search import preemption
 
-    notice = preemption.wait_for(cloud, endpoint)
-    preemption.drain(ray_address, node_ip, notice)
+    at = preemption.endpoint_of(cloud, endpoint)
+    machine = preemption.Machine(ray_address, node_ip)
+    console.print(f"{at} is asked for {machine.ip} of the cluster at {machine.cluster}", markup=False)
+    notice = preemption.wait_for(cloud, at)
+    machine.drain(notice)
     console.print(f"{notice.text}; Ray places nothing here any more", markup=False)
 
 

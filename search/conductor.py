@@ -167,11 +167,11 @@ class Conductor:
     def exchange(self, message: Message) -> Orders:
         """Take a lane's reports, and say what it is to stop and to start in its free places."""
         lane = message.lane
-        if lane not in self.lanes.lanes.values():
-            return Orders(done=True)  # its slot has a newer lane
         number, answer = self.lanes.answered.get(lane, (0, Orders()))
         if message.number == number:
             return answer  # which was lost on its way
+        if lane not in self.lanes.lanes.values():
+            return Orders(done=True)  # its slot has a newer lane
         orders, free = Orders(), message.free
         self.places.reached = max(self.places.reached, message.clock)
         with self.book.transaction() as tx:
@@ -184,7 +184,7 @@ class Conductor:
             left = {report.trial for report in message.reports if report.left}  # their places are in free already
             orders.stop += [trial for trial in ended if trial not in left]
             free += sum(len(self.book.trials[trial]["seeds"]) for trial in ended if trial not in left)
-            leaves = self.lanes.node_of(lane) in self.draining and not self.stopping
+            leaves = not self.stopping and self.lanes.leaves(lane, self.draining)
             if not self.stopping and not leaves:
                 orders.start = self.places.fill(lane, free)
                 if any(order.trial.phase != "search" for order in orders.start):
@@ -202,7 +202,7 @@ class Conductor:
         orders.done = not held and (self.stopping or self._finished() or self._only_others_have_work())
         orders.leave = leaves and not orders.done
         self.lanes.ended.update([lane] if orders.done else [])
-        if orders.leave and not held:
+        if orders.leave and not held and not orders.stop:  # of what it is to stop it says what that has cost
             with self.book.transaction() as tx:
                 self.lanes.move(tx, lane)
 

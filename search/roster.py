@@ -13,6 +13,7 @@ from losstune.trainables.messages import Message, Orders
 from losstune.trainables.stall import stall_path, stalled_at
 
 MOST_FALSE_STARTS = 3  # lanes in a row that may die before they ask for anything
+_LEAVES = "the lane of slot {slot} leaves its machine, which is about to go, and is started again on another"
 SEEN_SECONDS = 5.0  # between commits that a lane which has nothing to report lives
 
 
@@ -39,6 +40,7 @@ class Roster:
         self.false_starts: dict[str, int] = {}  # by slot, lanes in a row that died before they asked for anything
         self.last_death = ""
         self.ended: set[str] = set()  # lanes that were told that nothing more will come
+        self.leaving: set[str] = set()  # lanes that were told that their machine is about to go
         self.known: set[str] = set()  # slots that were heard of
         self._node: dict[str, str | None] = {}  # lane -> the machine that it is on
         self._entered: dict[str, float] = {}  # lane -> when it was first heard of, by this machine's monotonic clock
@@ -61,17 +63,18 @@ class Roster:
         write.add_lane(tx, id=lane, slot=slot, started=started, device=device)
         return death
 
-    def node_of(self, lane: str) -> str | None:
-        """The machine that a lane is on, in Ray's terms."""
-        return self._node.get(lane)
+    def leaves(self, lane: str, draining: set[str]) -> bool:
+        """Whether a lane is to leave its machine; once it was told so that stays, whatever becomes of the machine."""
+        if self._node.get(lane) in draining:
+            self.leaving.add(lane)
+        return lane in self.leaving
 
     def move(self, tx: Connection, lane: str) -> None:
         """A lane ends without a trial, because its machine is about to go."""
         slot = next(slot for slot, id_ in self.lanes.items() if id_ == lane)
         del self.lanes[slot], self._node[lane]
         self._silent.discard(lane)
-        write.add_event(tx, "lane", f"the lane of slot {slot} leaves its machine, which is about to go, and is started "
-                                    "again on another")  # fmt: skip
+        write.add_event(tx, "lane", _LEAVES.format(slot=slot))
 
     def leave(self, tx: Connection, slot: str, why: str | None = None, with_machine: bool = False) -> Death:
         """A slot's lane has died. why: what Ray says of it; with_machine: it says that the machine is lost."""
@@ -81,7 +84,9 @@ class Roster:
         self.last_death = death.why
         if gone in self._silent and not with_machine:
             self.false_starts[slot] = self.false_starts.get(slot, 0) + 1
-        write.add_event(tx, "lane", f"the lane of slot {slot} died ({death.why}) and is started again")
+        left = gone in self.leaving and why is None  # and had nothing to say any more
+        died = f"the lane of slot {slot} died ({death.why}) and is started again"
+        write.add_event(tx, "lane", _LEAVES.format(slot=slot) if left else died)
         return death
 
     def failed_to_start(self, tx: Connection, slot: str, why: str) -> None:

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class MetadataService:
     """Leave the context to end it. answers: (method, path) -> body; may change at any time. asked: with the headers."""
 
-    def __init__(self, answers: dict[tuple[str, str], str] | None = None):
+    def __init__(self, answers: dict[tuple[str, str], str] | None = None, port: int = 0):
         self.answers, self.asked = dict(answers or {}), []
         service = self
 
@@ -26,7 +26,7 @@ class MetadataService:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
 
     def __enter__(self) -> MetadataService:

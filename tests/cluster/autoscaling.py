@@ -102,10 +102,11 @@ class Autoscaling:
 
     def lose(self) -> None:
         """kill -9 of the head and all workers, and of whatever runs on them."""
-        signs = f"127.0.0.1:{self.port}", self.temporary, f"--port={self.port}"
+        end = time.monotonic() + GUARD
         while True:
+            assert time.monotonic() < end, "it does not die"
             own = [process for process in psutil.process_iter(["cmdline"])
-                   if any(sign in " ".join(process.info["cmdline"] or ()) for sign in signs)]  # fmt: skip
+                   if any(map(self._is_a_sign, process.info["cmdline"] or ()))]  # fmt: skip
             own += [child for process in own for child in _children(process)]
             own = [process for process in own if _alive(process)]
             if not own:
@@ -114,6 +115,10 @@ class Autoscaling:
                 with contextlib.suppress(psutil.Error):
                     process.kill()
             psutil.wait_procs(own, timeout=GUARD)
+
+    def _is_a_sign(self, argument: str) -> bool:
+        """Whether a process that has this argument is one of the cluster's."""
+        return argument.endswith((f"127.0.0.1:{self.port}", f"port={self.port}")) or self.temporary in argument
 
     def __exit__(self, *_: object) -> None:
         self._sampler.kill()

@@ -16,8 +16,8 @@ TEXT = """\
 data: digits
 network: mlp
 losses: [softmax, label_smoothing, sigmoid]
-recipe: {epochs: 40, batch_size: 4}
-search: {method: random, trials: 5, seeds: 2, halving: null}
+recipe: {epochs: 30, batch_size: 4}
+search: {method: random, trials: 4, seeds: 2, halving: null}
 confirm: {seeds: 3}
 resources: {max_lanes: 2, members: 4, backend: sequential}
 """

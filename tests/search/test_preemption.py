@@ -1,6 +1,8 @@
 """What clouds say of a spot machine that they take back. What a study does then: the faults, and tests/cluster."""
 
+import contextlib
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -8,11 +10,11 @@ import pytest
 from metadata import MetadataService
 
 from losstune.search import preemption
-from losstune.spaces import InputError
 
 AWS_TOKEN, AWS_ACTION = ("PUT", "/latest/api/token"), ("GET", "/latest/meta-data/spot/instance-action")
 STOP = '{"action": "stop", "time": "2026-01-01T00:00:00Z"}'
 GCP = "GET", "/computeMetadata/v1/instance/preempted"
+AZURE_NAME = "GET", "/metadata/instance/compute/name?api-version=2021-02-01&format=text"
 AZURE = "GET", "/metadata/scheduledevents?api-version=2020-07-01"
 
 
@@ -25,8 +27,8 @@ def soon(seconds):
     return datetime.now(UTC) + timedelta(seconds=seconds)
 
 
-def azure_events(kind, when):
-    return f'{{"Events": [{{"EventType": "{kind}", "NotBefore": "{when}"}}]}}'
+def azure_events(kind, when, resources="this-one"):
+    return f'{{"Events": [{{"EventType": "{kind}", "NotBefore": "{when}", "Resources": ["{resources}"]}}]}}'
 
 
 def test_aws_says_what_and_when_to_who_shows_a_token():
@@ -49,10 +51,22 @@ def test_google_says_that_it_has_begun():
 
 
 def test_azure_says_when():
-    with MetadataService({AZURE: azure_events("Preempt", format_datetime(soon(25), usegmt=True))}) as service:
+    events = azure_events("Preempt", format_datetime(soon(25), usegmt=True))
+    with MetadataService({AZURE: events, AZURE_NAME: "this-one"}) as service:
         notice = preemption.wait_for("azure", service.endpoint)
     assert 22 < notice.seconds <= 25 and notice.text.startswith("Azure takes this machine back at")
     assert service.asked[0][2]["Metadata"] == "true"
+
+
+@pytest.mark.parametrize(
+    ("cloud", "said"),
+    [("aws", {AWS_TOKEN: "t", AWS_ACTION: '{"action": "stop"}'}),
+     ("aws", {AWS_TOKEN: "t", AWS_ACTION: '{"action": "stop", "time": null}'}),
+     ("azure", {AZURE: azure_events("Preempt", ""), AZURE_NAME: "this-one"})],
+)  # fmt: skip
+def test_a_notice_whose_time_cannot_be_read_is_one(cloud, said):
+    with MetadataService(said) as service:
+        assert preemption.wait_for(cloud, service.endpoint).seconds == 30
 
 
 @pytest.mark.parametrize(
@@ -61,39 +75,67 @@ def test_azure_says_when():
         ("aws", {AWS_TOKEN: "t"}, {AWS_ACTION: STOP}),
         ("aws", {}, {AWS_TOKEN: "t", AWS_ACTION: STOP}),
         ("aws", {AWS_TOKEN: "t", AWS_ACTION: "not json"}, {AWS_ACTION: STOP}),
+        ("aws", {AWS_TOKEN: "t", AWS_ACTION: "[]"}, {AWS_ACTION: STOP}),
         ("gcp", {GCP: "FALSE"}, {GCP: "TRUE"}),
-        ("azure", {AZURE: '{"Events": []}'}, {AZURE: azure_events("Preempt", "")}),
-        ("azure", {AZURE: azure_events("Reboot", "")}, {AZURE: azure_events("Preempt", "")}),
+        ("azure", {AZURE: '{"Events": []}', AZURE_NAME: "this-one"}, {AZURE: azure_events("Preempt", "")}),
+        ("azure", {AZURE: "[]", AZURE_NAME: "this-one"}, {AZURE: azure_events("Preempt", "")}),
+        ("azure", {AZURE: azure_events("Reboot", ""), AZURE_NAME: "this-one"}, {AZURE: azure_events("Preempt", "")}),
+        ("azure", {AZURE: azure_events("Preempt", "", "another"), AZURE_NAME: "this-one"},
+         {AZURE: azure_events("Preempt", "")}),
     ],
 )  # fmt: skip
 def test_it_waits_as_long_as_there_is_no_notice(cloud, before, after):
-    found = []
-    with MetadataService(before) as service:
-        waiting = threading.Thread(target=lambda: found.append(preemption.wait_for(cloud, service.endpoint)))
-        waiting.start()
-        while len(service.asked) < 4:
-            waiting.join(0.01)
+    with MetadataService(before) as service, waiting(cloud, service.endpoint) as found:
+        until(lambda: len(service.asked) >= 6)
         assert not found
         service.answers.update(after)
-        waiting.join(60)
-    assert len(found) == 1
+        until(lambda: found)
 
 
 def test_a_service_that_is_not_there_yet_is_asked_again():
     with MetadataService() as gone:
-        endpoint = gone.endpoint
+        port = int(gone.endpoint.rpartition(":")[2])
+    with waiting("gcp", gone.endpoint) as found:
+        time.sleep(0.2)
+        assert not found
+        with MetadataService({GCP: "TRUE"}, port):
+            until(lambda: found)
+
+
+def test_no_proxy_is_asked(monkeypatch):
+    with MetadataService() as proxy, MetadataService({GCP: "TRUE"}) as service:
+        monkeypatch.setenv("http_proxy", proxy.endpoint)
+        preemption.wait_for("gcp", service.endpoint)
+        assert not proxy.asked
+
+
+@contextlib.contextmanager
+def waiting(cloud, endpoint):
+    """The notices found meanwhile, of which the first ends it."""
     found = []
-    waiting = threading.Thread(target=lambda: found.append(preemption.wait_for("gcp", endpoint)), daemon=True)
-    waiting.start()
-    waiting.join(0.2)
-    assert waiting.is_alive() and not found
+    thread = threading.Thread(target=lambda: found.append(preemption.wait_for(cloud, endpoint)), daemon=True)
+    thread.start()
+    yield found
+    thread.join(60)
+    assert not thread.is_alive() and len(found) == 1
 
 
-def test_other_clouds_are_refused():
-    with pytest.raises(InputError, match="--cloud moon: not known; allowed: aws, gcp, azure"):
-        preemption.wait_for("moon")
+def until(condition):
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
-def test_the_command_says_what_is_wrong(losstune):
-    said = losstune("drain-on-notice", "--cloud", "moon")
-    assert (said.status, said.err) == (2, "losstune: --cloud moon: not known; allowed: aws, gcp, azure\n")
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (["--cloud", "moon"], "--cloud moon: not known; allowed: aws, gcp, azure"),
+        *((["--cloud", "aws", "--endpoint", bad],
+           f"--endpoint {bad!r}: no address of a service; allowed: http://HOST or http://HOST:PORT")
+          for bad in ("nonsense", "", "http://127.0.0.1:99999", "http://a b", "ftp://a", "http://")),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_said_at_once(losstune, options, line):
+    said = losstune("drain-on-notice", *options)
+    assert (said.status, said.err) == (2, f"losstune: {line}\n")

@@ -9,7 +9,9 @@ import torch
 from losstune.spaces import InputError
 from losstune.trainables.architectures import ARCHITECTURES
 from losstune.trainables.backends import BACKENDS, Choice, able
+from losstune.trainables.backends.backend import ByAutograd
 from losstune.trainables.network import Network
+from losstune.trainables.rows import Layout, Rows
 
 RESIDUAL = """
 from torch import nn
@@ -283,3 +285,57 @@ def test_a_compiled_network_trains_as_the_plain_one(make_stack, make_trial, tmp_
     assert any(tmp_path.rglob("*.so"))
     with pytest.raises(InputError, match="resources.compile: batched networks have nothing to compile"):
         make_stack(backend=Choice("batched", 8, compiled=True))
+
+
+CHECKPOINTED = """
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+class Net(nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        self.stem, self.body = nn.Conv2d(1, 8, 3), nn.Conv2d(8, 8, 3)
+        self.unused, self.out = nn.Linear(3, 3), nn.Linear(8 * 16, classes)
+
+    def forward(self, x):
+        return self.out(checkpoint(self.body, self.stem(x), use_reentrant=True).flatten(1))
+
+def build(input_shape, num_classes):
+    return Net(num_classes)
+"""
+
+
+@pytest.mark.parametrize(
+    ("spec", "source", "kind", "members"),
+    [("small_cnn", None, "sequential", 1), ("small_cnn", None, "grouped", 3), ("small_cnn", None, "grouped", 1),
+     ("small_cnn", None, "vmap", 2), ("small_cnn", None, "streams", 3), ("mlp", None, "vmap", 2),
+     ("my_net.py:build", RESIDUAL, "grouped", 2), ("my_net.py:build", CHECKPOINTED, "sequential", 1),
+     ("my_net.py:build", CHECKPOINTED, "streams", 2)],
+)  # fmt: skip
+def test_gradients_in_few_kernels_are_those_that_are_added_up(monkeypatch, spec, source, kind, members):
+    """What a GPU does, here on a CPU: the same gradients, in places that held others before."""
+    network = Network(spec, (1, 8, 8), 10, source=source)
+    found = []
+    for few in (False, True):
+        if few:
+            monkeypatch.setattr(ByAutograd, "backward", _in_few_kernels)
+        torch.manual_seed(0)
+        example, features = network.build()
+        layout = Layout.of_backbone(example, network.decay_norm)
+        backend = BACKENDS[kind](example, lambda: network.build()[0], layout, members, torch.float32)
+        backend.order = BACKENDS[kind].order_for(example, network.input_shape)
+        parameter = 0.2 * torch.randn(members, layout.width)
+        rows = Rows(parameter, torch.zeros(1, 1, *parameter.shape), torch.zeros_like(parameter))
+        rows.gradient.fill_(7.0)
+        backend.bind(rows)
+        backend.forward(torch.randn(members, 5, 1, 8, 8))
+        backend.backward(torch.randn(members, 5, features))
+        found.append([layout.unpack(row, backend.order) for row in rows.gradient])
+    for alone, together in zip(*found, strict=True):
+        for name, value in alone.items():
+            assert torch.allclose(value, together[name], rtol=1e-4, atol=1e-6), name
+
+
+def _in_few_kernels(backend, gradient):
+    backend._backward_in_few_kernels(gradient)
+    backend.forget()

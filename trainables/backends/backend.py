@@ -93,8 +93,7 @@ class ByAutograd(Backend):
     def backward(self, gradient: Tensor) -> None:
         gradient = gradient.to(self.features.dtype)
         if self.features.requires_grad and gradient.is_cuda:
-            learned = self.learned()
-            _put(torch.autograd.grad(self.features, learned, gradient, allow_unused=True), [v.grad for v in learned])
+            self._backward_in_few_kernels(gradient)
         elif self.features.requires_grad:  # not where everything is the final layer
             self.rows.gradient[:, : self.layout.width].zero_()
             # A scalar's backward: that of a tensor, with a gradient, makes torch import sympy, half a second of a lane.
@@ -103,11 +102,29 @@ class ByAutograd(Backend):
             total.backward()
         self.forget()
 
+    def _backward_in_few_kernels(self, gradient: Tensor) -> None:
+        """Gradients as autograd makes them, brought to their places together: clearing and adding are two kernels each.
+
+        Places of what is frozen are not written; they are zero from the start. torch.autograd.grad would do the same,
+        but not through torch.utils.checkpoint's reentrant kind.
+        """
+        learned = self.learned()
+        places = [value.grad for value in learned]
+        for value in learned:
+            value.grad = None
+        try:
+            torch.autograd.backward(self.features, gradient)
+            found = [value.grad for value in learned]
+        finally:
+            for value, place in zip(learned, places, strict=True):
+                value.grad = place
+        _put(found, places)
+
     def forget(self) -> None:
         self.features = None
 
 
-def _put(values: tuple[Tensor | None, ...], places: list[Tensor]) -> None:
+def _put(values: list[Tensor | None], places: list[Tensor]) -> None:
     """Write values to their places, zeros where there is none: those that lie in memory alike in one kernel."""
     alike: list[tuple[Tensor, Tensor]] = []
     for value, place in zip(values, places, strict=True):
