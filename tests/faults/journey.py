@@ -87,10 +87,11 @@ class Journey:
     def ended_by_it(self, running: Running, status: int, says: str = "") -> None:
         """Wait for the end of a run that was struck; it must have ended by that.
 
-        Status 0 is that of a run that was done before, or to which it was all the same: it is struck at another moment.
+        Status 0 is that of a run that was done before, or to which it was all the same: it is struck at an earlier one.
         """
         if self.ended(running, status, 0, says=says).status == 0:
             self.missed("it ended as if nothing had happened")
+            self.late = True
 
     def finish(self) -> None:
         """Run it until nothing is left to do, and look at what it came to."""
