@@ -167,8 +167,26 @@ class Conductor:
         number, answer = self.lanes.answered.get(lane, (0, Orders()))
         if message.number == number:
             return answer  # which was lost on its way
-        orders, free = Orders(), message.free
+        orders = Orders()
         self.places.reached = max(self.places.reached, message.clock)
+        if self._has_news(message):
+            self._follow(message, orders)
+        held = bool(self.book.held_by(lane))
+        orders.park = self.stopping and held
+        orders.done = not held and (self.stopping or self._finished() or self._only_others_have_work())
+        self.lanes.ended.update([lane] if orders.done else [])
+        self.lanes.answered[lane] = message.number, orders
+        return orders
+
+    def _has_news(self, message: Message) -> bool:
+        """Whether a message leads to anything but that its lane lives."""
+        first_trained = message.training_seconds > 0 and not self.training
+        due = first_trained or message.lane in self.untold or self.search.is_to_be_cut()
+        return due or not self.lanes.says_only_that_it_lives(message)
+
+    def _follow(self, message: Message, orders: Orders) -> None:
+        """Commit what a lane says with what it is to do."""
+        lane, free = message.lane, message.free
         with self.book.transaction() as tx:
             self._record(tx, message)
             # Halving depends on who comes first: of one message that is who was asked first.
@@ -185,12 +203,6 @@ class Conductor:
                     orders.test = self.test
         for report in message.reports:
             self.book.discard_checkpoints(report)
-        held = bool(self.book.held_by(lane))
-        orders.park = self.stopping and held
-        orders.done = not held and (self.stopping or self._finished() or self._only_others_have_work())
-        self.lanes.ended.update([lane] if orders.done else [])
-        self.lanes.answered[lane] = message.number, orders
-        return orders
 
     def _record(self, tx: Connection, message: Message) -> None:
         """That a lane lives, what else it says, and when the first one trains."""
