@@ -1,21 +1,26 @@
-"""What 10,000 trials cost the conductor, the ledger, MLflow and the report, with 500 simulated slots; 16 real lanes.
+"""What 10,000 trials cost the conductor, the ledger, MLflow and the report, with 500 simulated slots; stock Ray Tune.
 
-    python benchmarks/scale.py [--trials N] [--slots N] [--losses N] [--halving]    # simulated lanes, no training
-    python benchmarks/scale.py --real [--lanes N] [--trials N]                      # real lanes on Ray Tune
+    python benchmarks/scale.py [--trials N] [--slots N] [--losses N] [--halving] [--peer N]
+    python benchmarks/scale.py --real [--trials N]      # sixteen real lanes instead: benchmarks/scale_real.py
 
 The conductor, its ledger and the projection to MLflow are the real ones; the lanes are benchmarks/virtual_lanes.py.
 Their curves are those of a real study of the digits, which is run once and kept under --recorded: each trial takes the
 curve of the nearest configuration of its loss, a little worse the farther it is. Every trial brings its five rung
 reports: halving decides on each as always, and its word is then set aside, unless --halving is given.
 
-Wall seconds include the waits for the disk; beside them stand the processor's, which other load changes less. Virtual
-time passes by the wall seconds that the conductor takes; its own waits (a lane's sign of life every 5 s) go by virtual
-time. Not in these figures: what Ray takes to carry a message, some 0.3 ms of the conductor's process; see --real.
+A trial's cost is its ask and all of its reports, those of checkpoints among them; trials are counted as they are asked,
+and what is asked of a loss before ten of its trials have ended is drawn at random, which costs TPE nothing: the 100th
+trial of 500 slots is such. Wall seconds include the waits for the disk; beside them stand the processor's, which other
+load changes less. Virtual time passes by the wall seconds that the conductor takes; its own waits (lanes' signs of life
+every 5 s) go by virtual time. Not in these figures: what Ray takes to carry a message; see --real.
+
+--peer: so many trials are run by stock Ray Tune too (benchmarks/scale_peer.py), and scaled to --trials; 0: none.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import resource
 import statistics
@@ -38,6 +43,7 @@ STUDY = {
     "search": {"trials": 4, "seeds": SEEDS, "method": "random", "halving": None}, "confirm": {"seeds": MEMBERS},
 }  # fmt: skip
 TPE = {"method": "tpe", "halving": {"first": 1, "factor": 3}}  # rungs at 1, 3, 9, 27 and 81 epochs
+PEER, REAL = (str(Path(__file__).with_name(name)) for name in ("scale_peer.py", "scale_real.py"))
 WINDOW = 100  # trials, around the one that is named
 
 
@@ -125,7 +131,8 @@ def simulate(study: Path, folder: Path, slots: int, halving: bool, trial_seconds
     costs, (at, share), (end, whole) = answering.costs, watch.asked, watch.searched
     beats, wall, worked = costs.beats
     print(f"messages without news: {beats:,}, {1000 * wall / max(1, beats):.3f} ms each "
-          f"(processor {1000 * worked / max(1, beats):.3f})\n"
+          f"(processor {1000 * worked / max(1, beats):.3f}); all messages, per trial: "
+          f"{1000 * costs.busy / len(costs.trials):.1f} ms\n"
           f"slots busy: {share:.1%} until the last trial was asked at {at:.0f} virtual s, {whole:.1%} until the "
           f"search's end at {end:.0f} s; the conductor was at work {costs.busy / ended:.0%} of the time\n"
           f"the simulation took {time.perf_counter() - began:.0f} s; peak memory {peak(resource.RUSAGE_SELF):.0f} MiB, "
@@ -178,6 +185,20 @@ def look_back(folder: Path) -> None:
           f"{peak(resource.RUSAGE_CHILDREN):.0f} MiB", flush=True)  # fmt: skip
 
 
+def stock(curves: Path, trials: int, whole: int) -> None:
+    """Stock Ray Tune, on so many trials, and what the whole would take at that pace."""
+    done = subprocess.run([sys.executable, PEER, str(curves), str(trials)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(done.stderr[-2000:])
+    found = json.loads(done.stdout.splitlines()[-1])
+    pace = found["seconds"] / found["trials"]
+    print(f"stock Ray Tune, {found['trials']} trials of one loss, 16 at a time, nothing trained: {pace:.2f} s a trial; "
+          f"its driver's processor {1000 * found['processor'] / found['trials']:.0f} ms a trial "
+          f"({1000 * found['first_half']:.0f} in the first half, {1000 * found['second_half']:.0f} in the second), "
+          f"{found['peak']:.0f} MiB\nscaled by {whole / found['trials']:.0f}: {pace * whole / 3600:.1f} h for "
+          f"{whole:,} trials, if nothing grew", flush=True)  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=10_000, help="of all losses together")
@@ -186,8 +207,12 @@ def main() -> None:
     parser.add_argument("--halving", action="store_true", help="let halving stop trials")
     parser.add_argument("--trial-seconds", type=float, default=60.0, help="virtual seconds of a full trial")
     parser.add_argument("--recorded", type=Path, default=Path("runs/scale"), help="where the recorded study is kept")
+    parser.add_argument("--peer", type=int, default=200, help="trials of stock Ray Tune; 0: none")
+    parser.add_argument("--real", action="store_true", help="real lanes instead")
     parser.add_argument("--folder", type=Path, default=Path(), help="on which disk the ledger is")
     options = parser.parse_args()
+    if options.real:
+        raise SystemExit(subprocess.call([sys.executable, REAL, "--trials", str(options.trials)]))
     curves = recorded(options.recorded)
     with tempfile.TemporaryDirectory(dir=options.folder) as place:
         folder = Path(place) / "scale"
@@ -198,6 +223,8 @@ def main() -> None:
         curves.copy_files(folder)
         simulate(study, folder, options.slots, options.halving, options.trial_seconds, curves)
         look_back(folder)
+    if options.peer:
+        stock(curves.folder, options.peer, options.trials)
 
 
 if __name__ == "__main__":
