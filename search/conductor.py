@@ -172,8 +172,24 @@ class Conductor:
             return answer  # which was lost on its way
         if lane not in self.lanes.lanes.values():
             return Orders(done=True)  # its slot has a newer lane
-        orders, free = Orders(), message.free
+        orders = Orders()
         self.places.reached = max(self.places.reached, message.clock)
+        leaves = not self.stopping and self.lanes.leaves(lane, self.draining)
+        if self._has_news(message):
+            self._follow(message, orders, leaves)
+        self._let_end(lane, orders, leaves)
+        self.lanes.answered[lane] = message.number, orders
+        return orders
+
+    def _has_news(self, message: Message) -> bool:
+        """Whether a message leads to anything but that its lane lives."""
+        first_trained = message.training_seconds > 0 and not self.training
+        due = first_trained or message.lane in self.untold or self.search.is_to_be_cut()
+        return due or not self.lanes.says_only_that_it_lives(message)
+
+    def _follow(self, message: Message, orders: Orders, leaves: bool) -> None:
+        """Commit what a lane says with what it is to do. leaves: its machine is about to go."""
+        lane, free = message.lane, message.free
         with self.book.transaction() as tx:
             self._record(tx, message)
             # Halving depends on who comes first: of one message that is who was asked first.
@@ -184,16 +200,12 @@ class Conductor:
             left = {report.trial for report in message.reports if report.left}  # their places are in free already
             orders.stop += [trial for trial in ended if trial not in left]
             free += sum(len(self.book.trials[trial]["seeds"]) for trial in ended if trial not in left)
-            leaves = not self.stopping and self.lanes.leaves(lane, self.draining)
             if not self.stopping and not leaves:
                 orders.start = self.places.fill(lane, free)
                 if any(order.trial.phase != "search" for order in orders.start):
                     orders.test = self.test
         for report in message.reports:
             self.book.discard_checkpoints(report)
-        self._let_end(lane, orders, leaves)
-        self.lanes.answered[lane] = message.number, orders
-        return orders
 
     def _let_end(self, lane: str, orders: Orders, leaves: bool) -> None:
         """Say whether a lane is to park what it has, and whether it ends. leaves: its machine is about to go."""

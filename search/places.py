@@ -42,6 +42,8 @@ class Places:
 
     def fill(self, lane: str, free: int) -> list[Order]:
         """Trials for a lane, as fit its free places; recorded as its own."""
+        if free <= 0:
+            return []  # most messages of most lanes: what follows looks at all that runs
         holds, share, orders = self.book.held_by(lane), self._share(), []
         if any(row["crashes"] >= SUSPECT for row in holds):
             return []  # it runs alone

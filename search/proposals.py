@@ -12,6 +12,7 @@ from optuna.trial import TrialState, create_trial
 
 from losstune.search import coarse_to_fine
 from losstune.search.halving import Halving
+from losstune.search.looked_at import LookedAt
 from losstune.search.methods import stage_of, wanted
 from losstune.search.points import Stage
 from losstune.search.ranges import LossSpace
@@ -27,7 +28,8 @@ class Proposals:
     """The configurations of one loss: asked, reported, told. Numbers count the asks of this loss from 0.
 
     Every ask has a seed of its own, of (study, loss, number): the same history asks the same configuration. A planned
-    method (grid, coarse_to_fine) needs none: its next configuration follows from the history.
+    method (grid, coarse_to_fine) needs none: its next configuration follows from the history. TPE looks at 250 ended
+    trials at most, see LookedAt, so that an ask costs about the same however many there are.
     """
 
     def __init__(self, study: str, space: LossSpace, search: SearchPart, greater_is_better: bool):
@@ -39,7 +41,8 @@ class Proposals:
         self.history: list[dict[str, Any]] = []  # parameters, state and score, by number
         self._stage: tuple[Stage | None] | None = None  # what is left to ask, until the history changes
         self.halving = search.halving and Halving(search.halving.first, search.halving.factor, self.sign)
-        self.study = optuna.create_study(direction=direction, sampler=RandomSampler(seed=0))
+        self.trials = LookedAt(greater_is_better)
+        self.study = optuna.create_study(storage=self.trials, direction=direction, sampler=RandomSampler(seed=0))
 
     def stage(self) -> Stage | None:
         """What a planned method has left to ask for now; None for one that draws."""
@@ -63,7 +66,8 @@ class Proposals:
         if stage is not None or number == 0:
             self.study.enqueue_trial(point)
         self.study.sampler = self._sampler(number)
-        trial = self.study.ask(self.distributions)
+        with self.trials.bounded():
+            trial = self.study.ask(self.distributions)
         self._asked(trial._trial_id, trial.params)
         if trial.number != number:
             raise RuntimeError(f"{self.space.loss}: asked number {trial.number}, the ledger expects {number}")
@@ -87,6 +91,7 @@ class Proposals:
 
     def _asked(self, trial_id: int, parameters: dict[str, Any]) -> None:
         self.ids.append(trial_id)
+        self.trials.note(trial_id)
         self.history.append({"parameters": parameters, "state": "running", "score": None})
         self._stage = None
 
@@ -101,6 +106,7 @@ class Proposals:
         self._stage = None
         ended, value = told(state, score, worst)
         self.study.tell(number, value) if value is not None else self.study.tell(number, state=ended)
+        self.trials.note(self.ids[number])
 
     def _sampler(self, number: int) -> BaseSampler:
         # 32 bits, which is what numpy's generator takes.

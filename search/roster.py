@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -12,9 +13,11 @@ from losstune.search.ledger import write
 from losstune.trainables.messages import Message, Orders
 from losstune.trainables.stall import stall_path, stalled_at
 
+Row = dict[str, Any]
+
 MOST_FALSE_STARTS = 3  # lanes in a row that may die before they ask for anything
+SEEN_SECONDS = 5.0  # between commits that lanes which have nothing to report live
 _LEAVES = "the lane of slot {slot} leaves its machine, which is about to go, and is started again on another"
-SEEN_SECONDS = 5.0  # between commits that a lane which has nothing to report lives
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,8 @@ class Roster:
         self._entered: dict[str, float] = {}  # lane -> when it was first heard of, by this machine's monotonic clock
         self._silent: set[str] = set()  # lanes that have not asked for anything yet
         self._errors: dict[str, str] = {}  # lane -> what it died of, as far as it is known
-        self._seen: dict[str, float] = {}  # lane -> when the ledger was last told that it lives
+        self._heard: dict[str, Row] = {}  # lane -> what the ledger is to be told: when it was heard of, what it trained
+        self._told_at = -SEEN_SECONDS  # when the ledger was last told of those without reports (time.monotonic)
 
     def __len__(self) -> int:
         """How many there are that train, or may."""
@@ -128,14 +132,34 @@ class Roster:
         """What a lane says that it is dying of."""
         self._errors[lane] = error
 
+    def says_only_that_it_lives(self, message: Message) -> bool:
+        """Whether a message holds nothing to record or to answer now; that is kept in mind.
+
+        With hundreds of lanes most messages are such: a transaction for each would keep the conductor busy, and one
+        for all every SEEN_SECONDS does.
+        """
+        if message.reports or message.notes or message.free or message.lane in self._silent:
+            return False
+        self._hear(message)
+        return time.monotonic() - self._told_at < SEEN_SECONDS
+
+    def _hear(self, message: Message) -> None:
+        self._heard[message.lane] = {"of": message.lane, "seen": time.time(),
+                                     "training_seconds": message.training_seconds}  # fmt: skip
+
     def hears(self, tx: Connection, message: Message) -> None:
         """Record that a lane lives, and what else it says."""
         lane, now = message.lane, time.monotonic()
+        first = lane in self._silent
         self._silent.discard(lane)
         self.false_starts = {slot: n for slot, n in self.false_starts.items() if self.lanes.get(slot) != lane}
-        if message.reports or now - self._seen.get(lane, -SEEN_SECONDS) >= SEEN_SECONDS:
-            self._seen[lane] = now
-            write.seen_lane(tx, lane, message.training_seconds)
+        self._hear(message)
+        if now - self._told_at >= SEEN_SECONDS:
+            self._told_at = now
+            write.seen_lanes(tx, list(self._heard.values()))
+            self._heard = {}
+        elif message.reports or first:
+            write.seen_lanes(tx, [self._heard.pop(lane)])
         for note in message.notes:
             slot = next(slot for slot, id_ in self.lanes.items() if id_ == lane)
             write.add_event(tx, "lane", f"the lane of slot {slot}: {note}")

@@ -131,6 +131,12 @@ class Search:
     def _all_asked(self) -> bool:
         return not self._open()
 
+    def is_to_be_cut(self) -> bool:
+        """Whether the hours are up, and nobody has cut the search yet."""
+        if self.study.stop.hours is None or self.chosen or self.limit is not None:
+            return False
+        return out_of_time(self.study, self.spent + time.monotonic() - self.seen)
+
     def cut_if_due(self, tx: Connection, trials: dict[str, Row]) -> list[Row]:
         """When the hours are up: the trials beyond what every loss has been asked, which are cut."""
         if self.study.stop.hours is None or self.chosen or self.limit is not None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import Connection, Engine, create_engine, event, select
+from sqlalchemy import Connection, Engine, bindparam, create_engine, event, select
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import DatabaseError
 
@@ -123,8 +123,12 @@ class Ledger:
         self.engine.dispose()
 
 
+# Made once: every transaction begins with it, and SQLAlchemy takes longer to make it than SQLite to answer.
+_META = select(schema.meta.c.value).where(schema.meta.c.key == bindparam("of"))
+
+
 def get_meta(tx: Connection, key: str) -> Any:
-    return tx.execute(select(schema.meta.c.value).where(schema.meta.c.key == key)).scalar_one_or_none()
+    return tx.execute(_META, {"of": key}).scalar_one_or_none()
 
 
 def set_meta(tx: Connection, key: str, value: Any) -> None:

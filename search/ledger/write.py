@@ -15,6 +15,9 @@ CHANGING = ("state", "reason", "attempt", "crashes", "lane", "ended", "epoch", "
             "slot_seconds", "checkpoints", "results", "files")  # fmt: skip
 _SET_TRIALS = update(trials).where(trials.c.id == bindparam("of")).values({name: bindparam(name) for name in CHANGING})
 
+_SEEN_LANES = update(lanes).where(lanes.c.id == bindparam("of")).values(
+    seen=bindparam("seen"), training_seconds=bindparam("training_seconds"))  # fmt: skip
+
 
 def add_trial(tx: Connection, **row: Any) -> None:
     tx.execute(insert(trials).values(asked=time.time(), **row))
@@ -50,8 +53,9 @@ def add_lane(tx: Connection, **row: Any) -> None:
     tx.execute(insert(lanes).values(seen=time.time(), **row))
 
 
-def seen_lane(tx: Connection, lane: str, training_seconds: float) -> None:
-    tx.execute(update(lanes).where(lanes.c.id == lane).values(seen=time.time(), training_seconds=training_seconds))
+def seen_lanes(tx: Connection, rows: list[Row]) -> None:
+    """When lanes were last heard of, and what they have trained: "of", the lane's id, "seen", "training_seconds"."""
+    tx.execute(_SEEN_LANES, rows)
 
 
 def add_event(tx: Connection, kind: str, text: str) -> None:

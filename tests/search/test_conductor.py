@@ -807,6 +807,24 @@ def test_what_is_offered_again_still_fits_the_lane(room):
     assert len(lane.held) >= 1 and lane.free >= 0
 
 
+def test_a_lane_that_only_trains_costs_the_ledger_nothing(room):
+    """Hundreds of lanes say every second that they live; the ledger is told of them every five."""
+    conductor = room.conductor("recipe.epochs=81", "search.halving=null")
+    lane, transactions = Lane(conductor, width=3, single=True), 0
+    lane.turn(), lane.turn()
+    begin = conductor.book.transaction
+
+    def counted():
+        nonlocal transactions
+        transactions += 1
+        return begin()
+
+    conductor.book.transaction = counted
+    for _ in range(50):
+        lane.turn()
+    assert lane.held and transactions <= 1
+
+
 # --- parking and resuming ---
 
 

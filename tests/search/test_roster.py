@@ -130,11 +130,41 @@ def test_that_a_lane_lives_is_recorded_now_and_then(ledger, lanes, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(roster.time, "monotonic", lambda: now[0])
     recorded = []
-    monkeypatch.setattr(roster.write, "seen_lane", lambda tx, lane, seconds: recorded.append(now[0]))
+    monkeypatch.setattr(roster.write, "seen_lanes", lambda tx, rows: recorded.append(now[0]))
     enter(ledger, lanes, "one")
     for now[0] in (0.0, 1.0, 4.0, 6.0, 7.0, 12.0):
         hear(ledger, lanes, "one")
     assert recorded == [0.0, 6.0, 12.0]
+
+
+def test_of_many_lanes_that_only_train_the_ledger_is_told_together(ledger, lanes, monkeypatch):
+    """Hundreds of lanes would keep the conductor busy with nothing else; what each has trained is there in the end."""
+    now, commits = [0.0], 0
+    monkeypatch.setattr(roster.time, "monotonic", lambda: now[0])
+    names = [f"lane-{n}" for n in range(50)]
+    for name in names:
+        enter(ledger, lanes, name, f"slot of {name}")
+        hear(ledger, lanes, name)
+    for second in range(1, 21):
+        now[0] = float(second)
+        for name in names:
+            message = Message(name, second, [], 0, float(second))
+            if not lanes.says_only_that_it_lives(message):
+                commits += 1
+                with ledger.transaction() as tx:
+                    lanes.hears(tx, message)
+    assert commits == 4
+    with ledger.reading() as tx:
+        assert all(row["training_seconds"] >= 19 for row in read.all_lanes(tx))
+
+
+@pytest.mark.parametrize("news", [{"free": 3}, {"notes": ["memory ran out"]}, {"reports": ["a report"]}])
+def test_a_lane_with_news_or_room_is_answered(ledger, lanes, news):
+    """However short a time ago the ledger was told of it."""
+    enter(ledger, lanes, "one")
+    hear(ledger, lanes, "one")
+    message = Message("one", 2, news.get("reports", []), news.get("free", 0), 1.0, news.get("notes", []))
+    assert not lanes.says_only_that_it_lives(message)
 
 
 class Said(RayActorError):
