@@ -73,6 +73,7 @@ class Autoscaling:
             f"--temp-dir={self.temporary}", f"--autoscaling-config={self.config}",
             f"--include-dashboard={'true' if self.jobs else 'false'}", "--dashboard-host=127.0.0.1",
             *([f"--dashboard-port={self.jobs.rpartition(':')[2]}"] if self.jobs else []),
+            "--dashboard-agent-listen-port=0",  # which takes jobs: two heads of one machine must not want the same port
         ]  # fmt: skip
         self._log = open(self.folder / "head.log", "w")  # noqa: SIM115 (as long as the head writes)
         self.process = subprocess.Popen(command, env=environment, stdout=self._log, stderr=self._log,

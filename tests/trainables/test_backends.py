@@ -305,6 +305,7 @@ def build(input_shape, num_classes):
 """
 
 
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")  # of the checkpoint's own, with images
 @pytest.mark.parametrize(
     ("spec", "source", "kind", "members"),
     [("small_cnn", None, "sequential", 1), ("small_cnn", None, "grouped", 3), ("small_cnn", None, "grouped", 1),
