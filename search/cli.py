@@ -164,7 +164,8 @@ app.add_typer(cluster)
 def main() -> None:
     """The entry point: errors of the user's in one line and status 2; Ctrl-C and SIGTERM end with 130."""
     try:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        for number in (signal.SIGINT, signal.SIGTERM):  # a script's `&` has SIGINT ignored, which Python would keep
+            signal.signal(number, signal.default_int_handler)
         prefer_wide_kernels()  # before anything loads NumPy; lanes inherit it
         _say_errors_plainly()
     except SystemExit as end:

@@ -17,6 +17,10 @@ GUARD = 240  # seconds after which something hangs; nothing is asserted about ti
 LOSSTUNE = [sys.executable, "-c", "from losstune.search.cli import main; main()"]
 
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a script's background; no terminal starts a program so
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 class Outcome:
     """How a command ended: status, and what it wrote to out and err."""
 

@@ -37,6 +37,20 @@ def test_a_handler_that_is_taken_away_beneath_python_is_put_back(thread):
     assert subprocess.run([sys.executable, "-c", TAKEN, thread]).returncode == 0
 
 
+IGNORED = """
+import os, signal
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+from losstune.search import cli
+cli.app = lambda: os.kill(os.getpid(), signal.SIGINT)
+cli.main()
+"""
+
+
+def test_ctrl_c_is_heard_where_a_script_has_it_ignored():
+    """As `losstune run digits &` in one; before, it was heard while lanes trained, and not before and after."""
+    assert subprocess.run([sys.executable, "-c", IGNORED]).returncode == 130
+
+
 def test_rays_own_handler_is_replaced_and_what_it_raises_is_an_interruption():
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt), python_handler_kept():
