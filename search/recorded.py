@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from losstune.analysis.wording import listed
 from losstune.search.edges import find_edges
 from losstune.search.ledger import read
 from losstune.search.ledger.database import Ledger, get_meta, understood
+from losstune.search.locations import ledger_at
 from losstune.search.methods import stage_of
 from losstune.search.ranges import LossSpace, resolve
-from losstune.search.standing import ledger_path, outside_training
+from losstune.search.standing import outside_training
 from losstune.search.study import SearchPart, Study
 from losstune.spaces import InputError
 
@@ -28,9 +30,9 @@ def load_results(folder: str | Path) -> Results:
 
     InputError when there is no ledger, there is nothing in it yet, or it is damaged.
     """
-    ledger = Ledger.open(ledger_path(Path(folder)))
+    ledger = Ledger.open(ledger_at(Path(folder)))
     try:
-        with understood(ledger.path):
+        with understood(ledger.at):
             return _results(ledger, Path(folder))
     finally:
         ledger.close()
@@ -44,12 +46,13 @@ def _results(ledger: Ledger, folder: Path) -> Results:
         losses = about["losses"]
         trials = [row for row in read.all_trials(tx) if row["loss"] in losses]
         round_, choices = read.latest_round(tx), read.all_choices(tx)
-        reports, events, facts = read.all_reports(tx), read.all_events(tx), get_meta(tx, "facts") or {}
+        events, facts = read.all_events(tx), get_meta(tx, "facts") or {}
         lanes, written = read.all_lanes(tx), get_meta(tx, "fields")
-    metric, passes = about["metric"], about.get("passes", {})
-    search = [row for row in trials if row["phase"] == "search"]
-    confirm = [row for row in trials if row["phase"] == "confirm" and row["round"] == round_
-               and row["number"] < about["confirm"]["seeds"]]  # fmt: skip
+        metric, passes = about["metric"], about.get("passes", {})
+        search = [row for row in trials if row["phase"] == "search"]
+        confirm = [row for row in trials if row["phase"] == "confirm" and row["round"] == round_
+                   and row["number"] < about["confirm"]["seeds"]]  # fmt: skip
+        curves = _curves(search + confirm, read.curves(tx), metric)
     how, spaces = _searched(about, written)
     greater = about["greater_is_better"]
     return Results(
@@ -57,7 +60,7 @@ def _results(ledger: Ledger, folder: Path) -> Results:
         greater_is_better=greater,
         members=_members(confirm, metric),
         trials=pd.DataFrame([_search_row(row, passes) for row in search]),
-        curves=_curves(search + confirm, reports, metric),
+        curves=curves,
         choices=_choices(choices, search, losses),
         budget=_budget(trials, losses, passes),
         notes=[*_notes(events, round_), *_unfinished(how, spaces, search, greater)],
@@ -119,18 +122,16 @@ def _search_row(row: Row, passes: dict[str, int]) -> Row:
     }  # fmt: skip
 
 
-def _curves(rows: list[Row], reports: list[Row], metric: str) -> pd.DataFrame:
-    by_id = {row["id"]: row for row in rows}
-    points = {}
-    for report in reports:
-        row = by_id.get(report["trial"])
-        for epoch in report["curve"] if row else ():
-            points[row["id"], epoch["epoch"]] = {
-                "phase": row["phase"], "loss": row["loss"], "trial": row["number"], "epoch": epoch["epoch"],
-                "value": _mean(epoch["scores"][metric]), "train_loss": _mean(epoch["train_loss"]),
-            }  # fmt: skip
+def _curves(rows: list[Row], curves: Iterable[tuple[str, float, list[Row]]], metric: str) -> pd.DataFrame:
+    """A row per epoch; of an epoch that was reported twice, what came last."""
+    by_id = {row["id"]: (row["phase"], row["loss"], row["number"]) for row in rows}
+    points: dict[tuple[str, int], tuple[float, float]] = {}
+    for trial, _, curve in curves:
+        for epoch in curve if trial in by_id else ():
+            points[trial, epoch["epoch"]] = _mean(epoch["scores"][metric]), _mean(epoch["train_loss"])
     columns = ["phase", "loss", "trial", "epoch", "value", "train_loss"]
-    frame = pd.DataFrame(list(points.values()), columns=columns)
+    frame = pd.DataFrame([(*by_id[trial], epoch, *values) for (trial, epoch), values in points.items()],
+                         columns=columns)  # fmt: skip
     return frame.sort_values(["phase", "loss", "trial", "epoch"], ignore_index=True)
 
 

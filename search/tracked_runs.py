@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
 from losstune.search.ledger import read
 from losstune.search.ledger.database import Ledger, get_meta, understood
+from losstune.search.locations import ledger_at
 from losstune.search.mlflow_views import saved_views
-from losstune.search.standing import ledger_path
 from losstune.spaces import InputError
 
 Row = dict[str, Any]
@@ -72,9 +74,9 @@ class Picture:
 
 def picture(folder: Path) -> Picture:
     """What MLflow should show of the study in a folder. InputError when there is no sound ledger of a study."""
-    ledger = Ledger.open(ledger_path(folder))
+    ledger = Ledger.open(ledger_at(folder))
     try:
-        with understood(ledger.path):
+        with understood(ledger.at):
             with ledger.reading() as tx:
                 recorded = _Recorded(folder, tx)
             return _picture(folder, recorded)
@@ -104,7 +106,7 @@ class _Recorded:
         self.trials, events = read.all_trials(tx), read.all_events(tx)
         self.round, choices = read.latest_round(tx), read.all_choices(tx)
         self.choices = {row["loss"]: row for row in choices}
-        self.curves = _curves(read.all_reports(tx))
+        self.curves = _curves(read.curves(tx))
         began = [event["time"] for event in events[:1]]
         self.key = hashlib.sha256(json.dumps([self.about["name"], began]).encode()).hexdigest()[:12]
         made_of = get_meta(tx, "report_of") or {}
@@ -262,15 +264,17 @@ class _Recorded:
         return tags | ({"git_commit": commit, "mlflow.source.git.commit": commit} if commit else {})
 
 
-def _curves(reports: list[Row]) -> dict[str, dict[int, tuple[dict[str, float], int]]]:
+def _curves(curves: Iterable[tuple[str, float, list[Row]]]) -> dict[str, dict[int, tuple[dict[str, float], int]]]:
     """Per trial and epoch: the seed means of training loss and validation scores, and when they were reported."""
-    curves: dict[str, dict[int, tuple[dict[str, float], int]]] = {}
-    for report in reports:
-        for epoch in report["curve"]:
-            values = {f"validation_{_key(name)}": fmean(scores) for name, scores in epoch["scores"].items()}
+    found: dict[str, dict[int, tuple[dict[str, float], int]]] = {}
+    key_of = cache(lambda name: f"validation_{_key(name)}")  # for each name once, not for every epoch of every trial
+    for trial, time, curve in curves:
+        own, at = found.setdefault(trial, {}), _ms(time)
+        for epoch in curve:
+            values = {key_of(name): fmean(scores) for name, scores in epoch["scores"].items()}
             values["train_loss"] = fmean(epoch["train_loss"])
-            curves.setdefault(report["trial"], {})[epoch["epoch"]] = values, _ms(report["time"])
-    return curves
+            own[epoch["epoch"]] = values, at
+    return found
 
 
 def _abandoned(row: Row) -> Row:

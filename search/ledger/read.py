@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from sqlalchemy import Connection, func, select
@@ -19,6 +20,12 @@ def all_trials(tx: Connection, phase: str | None = None) -> list[Row]:
 
 def all_reports(tx: Connection) -> list[Row]:
     return _rows(tx, select(reports).order_by(reports.c.sequence))
+
+
+def curves(tx: Connection) -> Iterator[tuple[str, float, list[Row]]]:
+    """Trial, time and curve of each report, in order, a few at a time: all of them at once are most of a ledger."""
+    query = select(reports.c.trial, reports.c.time, reports.c.curve).order_by(reports.c.sequence)
+    yield from tx.execute(query.execution_options(yield_per=1000))
 
 
 def reports_of(tx: Connection, trial: str) -> list[Row]:
