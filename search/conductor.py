@@ -6,12 +6,12 @@ All state is rebuilt from the ledger, at the start of any run.
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection
 
+from losstune.search.blame import MOST_CRASHES, Blame
 from losstune.search.confirming import Confirm
 from losstune.search.ledger import read, write
 from losstune.search.ledger.book import Book
@@ -23,9 +23,6 @@ from losstune.search.searching import Search
 from losstune.search.study import Study
 from losstune.trainables.messages import Message, Orders, Report
 
-MOST_CRASHES = 3  # lanes that a trial may take down before it is failed
-SETTLED_SECONDS = 120.0  # after so long a death is not its machine's fault any more
-DOUBTFUL_SECONDS = 30.0  # within which Ray finds out that a machine is lost
 Row = dict[str, Any]
 
 
@@ -41,11 +38,9 @@ class Conductor:
                  test: Any = None, slots: int = 1, home: str | None = None):  # fmt: skip
         self.study, self.ledger, self.test = study, ledger, test
         self.book = Book(ledger)
-        self.training, self.home = False, home
+        self.training = False
         self.lanes = Roster(self.book.folder, study.stop.stalled_minutes)
         self.stopping = False
-        self.unsettled: list[tuple[str, float, list[str]]] = []  # node, time and trials of deaths that may be its fault
-        self.doubtful: dict[str, tuple[float, Death]] = {}  # trials with the last death that they may have caused
         self.untold: dict[str, list[str]] = {}  # lane -> trials that were cut while it trains them
         self.draining: set[str] = set()  # machines that are about to go, in Ray's terms
         self.broken: str | None = None  # why the study cannot go on, if so
@@ -54,6 +49,7 @@ class Conductor:
             self.confirm = Confirm(study, floor, tx)
             self.book.load(tx, study.spaces)
             self.places = Places(study, self.book, self.search, self.confirm, self.lanes.__len__, slots)
+            self.blame = Blame(self.book, home, self.places.offer_again)
             for row in self.book.running.values():  # whatever ran when the last run ended has no lane any more
                 self._roll_back(tx, row)
                 self.places.offer_again(row)
@@ -105,26 +101,15 @@ class Conductor:
                 self._give_up_if_hopeless()
 
     def _bury(self, tx: Connection, death: Death) -> None:
-        """Offer what a dead lane held again, as new attempts."""
-        held = self.book.held_by(death.lane)
-        for row in held:
-            self._release(tx, row, death)
-        if death.node and not death.blameless:
-            self.unsettled.append((death.node, time.monotonic(), [row["id"] for row in held]))
+        """Offer what a dead lane held again, as new attempts; fail what has taken lanes down too often."""
+        for row in self.blame.lay(death, self.book.held_by(death.lane)):
+            self._fail(tx, row, death)
 
     def node_lost(self, node: str) -> None:
         """A machine turns out to be lost: the trials that its lanes held when they died are not to blame."""
-        now = time.monotonic()
-        guiltless = [trial for lost, died, trials in self.unsettled if lost == node and now - died < SETTLED_SECONDS
-                     for trial in trials]  # fmt: skip
-        self.unsettled = [one for one in self.unsettled if one[0] != node and now - one[1] < SETTLED_SECONDS]
         with self.book.transaction() as tx:
-            if guiltless:
+            if self.blame.lift(node):
                 write.add_event(tx, "lane", "a machine is lost, and lanes died with it; no trial is to blame for that")
-            for row in map(self.book.trials.__getitem__, guiltless):
-                self.book.alter(row, crashes=max(0, row["crashes"] - 1))
-                if self.doubtful.pop(row["id"], None) and row["state"] == "running":
-                    self.places.offer_again(row)
 
     def drain(self, nodes: set[str]) -> None:
         """Machines are about to go, as Ray says: lanes there park their trials, and are started again on others."""
@@ -132,15 +117,12 @@ class Conductor:
 
     def settle(self) -> None:
         """Fail the trials whose last death was in doubt, and is their own by now: the machine is still there."""
-        now = time.monotonic()
-        over = {trial: death for trial, (died, death) in self.doubtful.items() if now - died >= DOUBTFUL_SECONDS}
-        if not over:
+        guilty = self.blame.settled()
+        if not guilty:
             return
         with self.book.transaction() as tx:
-            for trial, death in over.items():
-                del self.doubtful[trial]
-                if (row := self.book.trials[trial])["state"] == "running":
-                    self._fail(tx, row, death)
+            for row, death in guilty:
+                self._fail(tx, row, death)
             self._advance(tx)
 
     def give_up(self, reason: str) -> None:
@@ -240,7 +222,7 @@ class Conductor:
 
         Should one of the others die, Ray starts another lane of its slot.
         """
-        asked = self.search.chosen and not self.confirm.left and not self.places.waiting and not self.doubtful
+        asked = self.search.chosen and not self.confirm.left and not self.places.waiting and not self.blame.doubtful
         return asked and all(row["lane"] for row in self.book.running.values())
 
     def _take(self, tx: Connection, report: Report, orders: Orders) -> list[str]:
@@ -332,17 +314,6 @@ class Conductor:
             if row["phase"] == "confirm" and row["round"] < self.confirm.round:
                 self.places.withdraw(row)
                 self._end(tx, row, "cut", reason="trials were added before this confirm had ended")
-
-    def _release(self, tx: Connection, row: Row, death: Death) -> None:
-        """A trial whose lane died: offered again from its checkpoint, or failed when it was there too often."""
-        row["crashes"] += not death.blameless
-        if death.blameless or row["crashes"] < MOST_CRASHES:
-            self.places.offer_again(row)
-        elif death.node in (None, self.home):
-            self._fail(tx, row, death)
-        else:  # whether it was the machine, Ray may not know yet
-            self.book.alter(row, lane=None)
-            self.doubtful[row["id"]] = time.monotonic(), death
 
     def _fail(self, tx: Connection, row: Row, death: Death) -> None:
         self._end(tx, row, "failed", reason=f"its lane died {MOST_CRASHES} times while training it: {death.why}")

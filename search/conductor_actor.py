@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from losstune.spaces import StudyStopped
 from losstune.trainables.disk import disk_trouble
+
+if TYPE_CHECKING:
+    from losstune.search.ledger.postgresql import Server
 
 
 class ConductorActor:
     """The conductor in a process of its own, with the ledger opened there under this run's generation."""
 
-    def __init__(self, path: Path, generation: int, study: Any, *others: Any):
+    def __init__(self, at: Path | Server, generation: int, study: Any, *others: Any):
         from losstune.search.conductor import Conductor
         from losstune.search.ledger.database import Ledger
 
         self.failed: str | None = None  # why there is no conductor, if so
         try:
-            self.conductor = Conductor(study, Ledger(path, generation), *others)
+            self.conductor = Conductor(study, Ledger(at, generation), *others)
         except Exception as error:  # to be told by broken: what an actor dies of in its constructor nobody can ask it
             self.failed = disk_trouble(error) or f"{type(error).__name__}: {' '.join(str(error).split())}"
 
@@ -50,13 +53,13 @@ class ConductorActor:
         return self.conductor.broken
 
     def _settle(self) -> None:
-        if self.conductor.unsettled:
+        if self.conductor.blame.unsettled:
             import ray
 
             dead = {node["NodeID"] for node in ray.nodes() if not node["Alive"]}
-            for node in {one[0] for one in self.conductor.unsettled} & dead:
+            for node in {one[0] for one in self.conductor.blame.unsettled} & dead:
                 self.call("node_lost", node)
-        if self.conductor.doubtful:
+        if self.conductor.blame.doubtful:
             self.call("settle")
 
     def _look_for_draining(self) -> None:

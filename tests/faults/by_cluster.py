@@ -20,7 +20,7 @@ from processes import GUARD, LOSSTUNE
 
 from faults.journey import Journey
 from faults.moments import Moment
-from losstune.search.conductor import DOUBTFUL_SECONDS
+from losstune.search.blame import DOUBTFUL_SECONDS
 from losstune.search.ledger import read
 
 RAY = [sys.executable, "-c", "from ray.scripts.scripts import main; main()", "start", "--block",

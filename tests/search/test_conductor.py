@@ -10,8 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from losstune.search import conductor as conducting
-from losstune.search import searching
+from losstune.search import blame, searching
 from losstune.search.conductor import Conductor
 from losstune.search.ledger import read
 from losstune.search.ledger.database import Ledger, Superseded
@@ -606,13 +605,13 @@ def test_a_study_that_is_stopped_starts_no_lane_elsewhere(room):
 def thrice(room, monkeypatch):
     """A trial that has taken three lanes down, the last one on another machine; the conductor, its name, its clock."""
     clock = SimpleNamespace(now=time.monotonic())
-    monkeypatch.setattr(conducting, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(blame, "time", SimpleNamespace(monotonic=lambda: clock.now))
     conductor = room.conductor("search.trials=2", losses="softmax", home="here")
     for node in ("here", "here", "there"):
         lane = Lane(conductor, node=node)
         lane.turn()
         conductor.lane_died("a", "its process was killed or crashed", False, time.monotonic())
-    (trial,) = conductor.doubtful
+    (trial,) = conductor.blame.doubtful
     return conductor, trial, clock
 
 

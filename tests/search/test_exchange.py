@@ -6,8 +6,7 @@ from types import SimpleNamespace
 import pytest
 from test_conductor import Lane, Room, by_number, drive, essence
 
-from losstune.search import conductor as conducting
-from losstune.search import places, searching
+from losstune.search import blame, places, searching
 from losstune.search.ledger import read
 from losstune.search.recorded import _budget
 from losstune.search.standing import standing
@@ -25,7 +24,7 @@ def room(tmp_path):
 def clock(monkeypatch):
     """What the search takes for the time: clock.now, in seconds."""
     clock = SimpleNamespace(now=0.0)
-    for module in (searching, conducting, places):
+    for module in (searching, blame, places):
         fake = SimpleNamespace(monotonic=lambda: clock.now, time=module.time.time)
         monkeypatch.setattr(module, "time", fake)
     return clock
