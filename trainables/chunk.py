@@ -35,6 +35,8 @@ class Member:
     average: Tensor | None = None
     buffers: Named = field(default_factory=dict)
     average_buffers: Named = field(default_factory=dict)
+    step: int = 0  # of an epoch that has begun, the steps that are done
+    total: float = 0.0  # the sum of its mean losses in these
 
     @property
     def stream(self) -> tuple[str, int, int]:

@@ -11,9 +11,10 @@ from losstune.trainables.heads import Targets
 
 
 class ChunkEpoch:
-    """A chunk's way through an epoch. streams: all that the batches hold, of which each member sees one.
+    """A chunk's way through an epoch, or what is left of it: its members have come equally far.
 
-    total: the sum of each member's mean losses so far, (n,).
+    streams: all that the batches hold, of which each member sees one. begin: the steps that are done. total: the sum of
+    each member's mean losses so far, (n,).
     """
 
     def __init__(self, chunk: Chunk, streams: list[Stream], draws: Draws, device: torch.device):
@@ -26,7 +27,11 @@ class ChunkEpoch:
         drops = any(group.loss.dropout for group in chunk.heads.groups)
         self.noise = draws.dropout(chunk.members) if drops else None
         self.drawn: list[Tensor | None] | None = None  # of a step that has begun
-        self.total = torch.zeros(len(chunk.members), device=device)
+        self.begin = chunk.members[0].step
+        self.total = torch.tensor([m.total for m in chunk.members], device=device)
+        if self.noise is not None:
+            for _ in range(self.begin):
+                self._draw(draws.recipe.batch_size)
         self.first: Tensor | None = None  # of a step of which one pass is done
 
     def step(self, step: int, x: Tensor, targets: Targets, seed_network: bool) -> None:
@@ -43,6 +48,12 @@ class ChunkEpoch:
         inputs = StepInputs(self._own(x), own, progress, rate, factors, self.drawn, self.first)
         self.total += self.chunk.take(inputs)
         self.drawn = self.first = None
+
+    def interrupted_at(self, steps: int) -> None:
+        """Note in the members how far they have come, when so many of the epoch's steps are done."""
+        if steps > self.begin:
+            for member, total in zip(self.chunk.members, self.total.tolist(), strict=True):
+                member.step, member.total = steps, total
 
     def _own(self, values: Tensor) -> Tensor:
         """What each member sees of the values (u, ...) of all streams: (n, ...)."""

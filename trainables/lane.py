@@ -19,7 +19,8 @@ from losstune.trainables.scoring import Scorer
 from losstune.trainables.stall import StallGuard, stall_path
 from losstune.trainables.trainer import EpochResult, Stack
 
-NEWS_SECONDS = 1.0  # a lane is heard of, and asks for its free places, at least this often
+NEWS_SECONDS = 1.0  # between epochs a lane is heard of, and asks for its free places, at least this often
+LIFE_SECONDS = 2.0  # in the midst of one it is heard of, and hears that it is to end, this often
 IDLE_SECONDS = 0.05, 1.0  # the first and the longest pause of a lane that has nothing to train
 CHECKPOINT_SECONDS = 15.0  # the most training that a crash can cost a trial, unless saving is slow
 SAVING_SHARE = 20  # what takes t seconds to save is saved after SAVING_SHARE * t at the earliest
@@ -83,14 +84,15 @@ class Lane:
         self.sent, self.unanswered = 0, False  # messages so far, and whether the last one has no answer yet
         self.told_at, self.told_of_training = 0.0, False
         self.pause = IDLE_SECONDS[0]
+        self.early: list[Orders] = []  # what was answered in the midst of an epoch
         self.leaving = False  # it ends because its machine is about to go
-        self.guard = guard or StallGuard(stall_path(Path(job.folder), lane_id), job.patience)
+        self.guard = guard or StallGuard(stall_path(job.own_folder, lane_id), job.patience)
         self.normalization = Normalization(train.x)
         self.stack, self.phase = self._stack(train), "search"
 
     def _stack(self, train: Split) -> Stack:
         stack = self.job.stack(train, self.validation, self.normalization, self.backend, self.width)
-        stack.moved = self.guard.moved
+        stack.moved, stack.is_to_end = self.guard.moved, self._is_to_end
         return stack
 
     def close(self) -> None:
@@ -106,7 +108,11 @@ class Lane:
         if self.held:
             self._train()
             self.guard.rest()  # what follows may wait for others
-        if self.unanswered and not self._follow(self.exchange.answer(0.0 if self.held else None)):
+        early, self.early = self.early, []
+        if not all(map(self._follow, early)):
+            return False
+        waits = self.alone or not self.held
+        if self.unanswered and not self._follow(self.exchange.answer(None if waits else 0.0)):
             return False
         if self.unanswered or not self._has_news():
             return True
@@ -120,13 +126,29 @@ class Lane:
         return time.monotonic() - self.told_at > NEWS_SECONDS
 
     def _tell(self) -> None:
+        self._send(self.news, self._free())
+        self.news, self.told_of_training = [], self.training_seconds > 0
+
+    def _send(self, news: list[Report], free: int) -> None:
         self.sent += 1
         notes, self.stack.notes = self.stack.notes, []
-        self.exchange.send(
-            Message(self.id, self.sent, self.news, self._free(), self.training_seconds, notes, self.clock)
-        )
-        self.news, self.unanswered = [], True
-        self.told_at, self.told_of_training = time.monotonic(), self.training_seconds > 0
+        self.exchange.send(Message(self.id, self.sent, news, free, self.training_seconds, notes, self.clock))
+        self.unanswered, self.told_at = True, time.monotonic()
+
+    def _is_to_end(self) -> bool:
+        """Asked at every step: whether the conductor wants the lane to end in the midst of an epoch.
+
+        Whatever else it answers waits for the end of the epoch: only there trials join and leave.
+        """
+        if time.monotonic() - self.told_at < LIFE_SECONDS:
+            return False
+        if not self.unanswered:
+            self._send([], 0)
+        elif (orders := self.exchange.answer(0.0)) is not None:
+            self.unanswered, self.told_at = False, time.monotonic()
+            self.early.append(orders)
+            return orders.park or orders.leave or orders.done
+        return False
 
     def _free(self) -> int:
         """Places for members that nobody has or is to have."""
@@ -191,13 +213,16 @@ class Lane:
             self._drop(held)
 
     def _train(self) -> None:
-        """One epoch, and the reports that follow from it."""
+        """One epoch, and the reports that follow from it; or a part of one, where the lane is told to end."""
         self.guard.moved()
         before = time.perf_counter()
         results = self.stack.train_epoch()
+        took = time.perf_counter() - before
+        self.training_seconds += took
+        if results is None:
+            return
         self.clock += 1
-        self.epoch_seconds = time.perf_counter() - before
-        self.training_seconds += self.epoch_seconds
+        self.epoch_seconds = took
         for trial, result in results.items():
             self._note(self.held[trial], result)
         self._save_those_due()
@@ -239,8 +264,11 @@ class Lane:
     def _report(self, held: _Held, save: bool = False, **news: Any) -> Report:
         order, epoch = held.order, self.stack.epoch_of(held.order.trial.id)
         if save:
-            path = Path("checkpoints") / order.trial.id / f"{order.attempt:03d}-{epoch:05d}.pt"
-            digest = checkpoint.write(Path(self.job.folder) / path, self.stack.state(order.trial.id))
+            step = self.stack.step_of(order.trial.id)
+            # In the order in which they are written, also by name.
+            name = f"{order.attempt:03d}-{epoch:05d}{f'.step{step:07d}' if step else ''}.pt"
+            path = Path("checkpoints") / order.trial.id / name
+            digest = checkpoint.write(self.job.files / path, self.stack.state(order.trial.id))
             news |= {"checkpoint": Saved(str(path), digest, epoch)}
             held.saved = self.training_seconds
         report = Report(order.trial.id, order.attempt, epoch, held.curve, held.seconds, **news)
@@ -262,7 +290,7 @@ class Lane:
     def _state_of(self, order: Order) -> dict | None:
         for number, saved in enumerate(order.checkpoints, 1):
             try:
-                return checkpoint.read(Path(self.job.folder) / saved.path, saved.digest)
+                return checkpoint.read(self.job.files / saved.path, saved.digest)
             except checkpoint.DamagedCheckpoint as damage:
                 rest = order.checkpoints[number:]
                 where = f"goes on from epoch {rest[0].epoch}" if rest else "starts again"
@@ -303,7 +331,7 @@ class Lane:
         for name, found in scores.items():
             if not comparable(found[metric]):
                 return {"failure": _unscored(found[metric], f"{metric} on {name}")}
-        folder = Path(self.job.folder)
+        folder = self.job.files
         files = {"predictions": predictions.write(folder / "predictions" / f"{trial.id}.npz", predictions.Predictions(
             logits["validation"], targets["validation"], logits["test"], targets["test"],
             loss_of(loss).probabilities))}  # fmt: skip

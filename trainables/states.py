@@ -29,6 +29,8 @@ def saved(member: Member, unpack: Unpack) -> dict[str, Any]:
         "optimizer": [[unpack(slot) for slot in kept] for kept in member.state],
         "buffers": _copied(member.buffers),
     }
+    if member.step:
+        plain |= {"step": member.step, "total": member.total}
     if member.average is not None:
         plain |= {"average": unpack(member.average), "average_buffers": _copied(member.average_buffers)}
     return plain
@@ -42,7 +44,7 @@ def restored(trial: Trial, seed: int, epoch: int, plain: Mapping[str, Any], pack
     average = pack(plain["average"]) if "average" in plain else None
     buffers = _copied(plain["buffers"])
     return Member(trial, seed, epoch, pack(plain["parameters"]), state, average, buffers,
-                  _copied(plain.get("average_buffers", {})))  # fmt: skip
+                  _copied(plain.get("average_buffers", {})), plain.get("step", 0), plain.get("total", 0.0))  # fmt: skip
 
 
 def _copied(named: Named) -> Named:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache, partial
 
@@ -20,7 +21,7 @@ from losstune.trainables.draws import Draws
 from losstune.trainables.epoch import ChunkEpoch
 from losstune.trainables.evaluation import evaluated
 from losstune.trainables.graphs import CapturedStep
-from losstune.trainables.heads import in_order
+from losstune.trainables.heads import Targets, in_order
 from losstune.trainables.inputs import Inputs
 from losstune.trainables.losses.combine import check_fits, loss_of
 from losstune.trainables.network import Network
@@ -80,6 +81,7 @@ class Stack:
         self.idle: dict[int, list[Backend]] = {}  # backends that nothing is bound to, by their number of members
         self.bound = True
         self.moved: Callable[[], None] = lambda: None  # called at every step, and at what takes as long
+        self.is_to_end: Callable[[], bool] = lambda: False  # asked after every step: whether the epoch is interrupted
         self.notes: list[str] = []  # what happened that its user should know
         self.noted: set[str] = set()
         self.draws = Draws(study, recipe, len(training))
@@ -100,7 +102,10 @@ class Stack:
         )
 
     def join(self, trial: Trial, state: dict | None = None) -> None:
-        """Take a trial in at this epoch boundary: from its start, or from the state that leave or state gave."""
+        """Take a trial in between two epochs: from its start, or from the state that leave or state gave.
+
+        One that was interrupted in the midst of an epoch trains what is left of it while the others train theirs.
+        """
         pack = partial(self.layout_of(trial.loss).pack, order=self.order)
         if state is None:
             kept = loss_of(trial.loss).passes, OPTIMIZERS[self.recipe.optimizer].slots
@@ -130,7 +135,8 @@ class Stack:
         """A trial's state as plain data: {"epoch", "members": [{"parameters", "optimizer", "buffers"}]}.
 
         optimizer: what it keeps between steps, a list per pass of a step of a list per slot, by parameter. With a
-        moving average there are "average" and "average_buffers" too.
+        moving average there are "average" and "average_buffers" too, and where an epoch was interrupted "step", how
+        many steps of it are done, and "total", the sum of the mean losses of these.
         """
         members = self.members[trial_id]
         for chunk in self.chunks:
@@ -146,13 +152,23 @@ class Stack:
     def epoch_of(self, trial_id: str) -> int:
         return self.members[trial_id][0].epoch
 
-    def train_epoch(self) -> dict[str, EpochResult]:
-        """Train every member for an epoch and score it on validation; results by trial id."""
+    def step_of(self, trial_id: str) -> int:
+        """The steps that are done of an epoch that was interrupted."""
+        return self.members[trial_id][0].step
+
+    def train_epoch(self) -> dict[str, EpochResult] | None:
+        """Train every member to the end of its epoch and score it on validation; results by trial id.
+
+        None when it is to end in the midst of the epoch: states then hold how far that is.
+        """
         started_at = time.perf_counter()
         self._bind()
         losses = self._train()
+        if losses is None:
+            return None
         for member in self._all_members():
-            member.epoch += 1
+            self.bound &= not member.step
+            member.epoch, member.step, member.total = member.epoch + 1, 0, 0.0
         scores = self._score()
         finite = {id(m): ok for chunk in self.chunks for m, ok in
                   zip(chunk.members, chunk.rows.parameter.sum(1).isfinite().tolist(), strict=True)}  # fmt: skip
@@ -193,25 +209,42 @@ class Stack:
         kept = [tensor for r in rows for tensor in (r.parameter, r.gradient, r.decay, r.state, r.average)]
         return sum(tensor.nbytes for tensor in kept if tensor is not None)
 
-    def _train(self, steps: int | None = None) -> dict[int, float]:
-        """One epoch of every chunk, or its first steps; the mean training loss of each member, by its identity."""
+    def _train(self, steps: int | None = None) -> dict[int, float] | None:
+        """What is left of an epoch of every chunk, or its first steps; each member's mean training loss, by identity.
+
+        None when it is to end before.
+        """
         streams = list(dict.fromkeys(m.stream for m in self._all_members()))
         work = [ChunkEpoch(chunk, streams, self.draws, self.device) for chunk in self.chunks]
-        order = self.draws.order(streams)[:, :steps]
-        batches = self.training.batches(order, partial(self.draws.augmentation, streams))
-        for step, (x, targets) in enumerate(batches):
-            self.moved()
-            x, mixed = self.draws.mixed(x, targets, streams, step)
-            index = 0
-            while index < len(work):
-                try:
-                    work[index].step(step, x, mixed, self.draws_itself)
-                    index += 1
-                except OutOfMemory as error:
-                    work[index : index + 1] = self._halved(work[index], error)
+        begin, end = min(part.begin for part in work), min(steps or self.steps, self.steps)
+        batches = self.training.batches(self.draws.order(streams)[:, begin:end],
+                                        lambda step: self.draws.augmentation(streams, begin + step))  # fmt: skip
+        with closing(batches):
+            for step, (x, targets) in enumerate(batches, begin):
+                self.moved()
+                x, mixed = self.draws.mixed(x, targets, streams, step)
+                work = self._step(work, step, x, mixed)
+                if step + 1 < end and self.is_to_end():
+                    break
         self.chunks = [part.chunk for part in work]
-        return {id(m): loss / order.shape[1] for part in work
+        if step + 1 < end:
+            for part in work:
+                part.interrupted_at(step + 1)
+            return None
+        return {id(m): loss / end for part in work
                 for m, loss in zip(part.chunk.members, part.total.tolist(), strict=True)}  # fmt: skip
+
+    def _step(self, work: list[ChunkEpoch], step: int, x: Tensor, mixed: Targets) -> list[ChunkEpoch]:
+        """A step of every chunk that has come so far; the chunks after it, which are more where memory ran out."""
+        index = 0
+        while index < len(work):
+            try:
+                if step >= work[index].begin:
+                    work[index].step(step, x, mixed, self.draws_itself)
+                index += 1
+            except OutOfMemory as error:
+                work[index : index + 1] = self._halved(work[index], error)
+        return work
 
     def _halved(self, work: ChunkEpoch, error: OutOfMemory) -> list[ChunkEpoch]:
         """The two halves of a chunk for which memory did not suffice; from now on no chunk is larger."""
@@ -305,9 +338,9 @@ class Stack:
 
 
 def partition(members: list[Member], together: int) -> list[list[Member]]:
-    """Members in chunks of at most so many: those of as many passes per step, ordered by loss."""
-    parts = []
-    for passes in sorted({loss_of(m.trial.loss).passes for m in members}):
-        same = sorted((m for m in members if loss_of(m.trial.loss).passes == passes), key=lambda m: in_order(m.trial))
+    """Members in chunks of at most so many: those of as many passes per step, as far in an epoch, ordered by loss."""
+    parts, kinds = [], {id(m): (loss_of(m.trial.loss).passes, m.step) for m in members}
+    for kind in sorted(set(kinds.values())):
+        same = sorted((m for m in members if kinds[id(m)] == kind), key=lambda m: in_order(m.trial))
         parts += [same[start : start + together] for start in range(0, len(same), together)]
     return parts

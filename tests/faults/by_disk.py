@@ -11,7 +11,7 @@ from pathlib import Path
 from faults.by_signal import INTERRUPTED, kill_tree
 from faults.journey import Journey
 from faults.moments import Moment
-from losstune.search.standing import ledger_path
+from losstune.search.locations import ledger_path
 
 SIZE = "64m"
 

@@ -77,6 +77,14 @@ def interrupted(journey: Journey, moment: Moment) -> None:
     _gently(journey, moment, lambda running: running.interrupt())
 
 
+def interrupted_in_an_epoch(journey: Journey, moment: Moment) -> None:
+    """What of it is done is kept."""
+    interrupted(journey, moment)
+    parked = [saved["path"] for row in journey.ran.trials() for saved in row["checkpoints"]]
+    if journey.struck and not any(".step" in path for path in parked):
+        journey.missed("it was parked between two epochs")
+
+
 def interrupted_twice(journey: Journey, moment: Moment) -> None:
     """By somebody who does not wait."""
 

@@ -46,6 +46,7 @@ FAULTS = (
     Fault("SIGTERM", by_signal.terminated, ("start", "search", "report")),
     Fault("Ctrl-C", by_signal.interrupted, ALL),
     Fault("Ctrl-C", by_signal.interrupted, ("search",), ("two slots",)),
+    Fault("Ctrl-C in an epoch", by_signal.interrupted_in_an_epoch, ("search",), ("long epochs",)),
     Fault("Ctrl-C twice", by_signal.interrupted_twice, ("search",)),
     Fault("losstune stop", by_signal.stopped_from_elsewhere),
     Fault("MLflow stopped", by_server.server_stopped, ("search", "report")),
