@@ -23,6 +23,7 @@ from ray.autoscaler.v2.instance_manager.ray_installer import RayInstaller  # noq
 from ray.core.generated.instance_manager_pb2 import Instance  # noqa: E402
 
 TEXT = (ROOT / "cluster.yaml").read_text(encoding="utf-8")
+ACCESS = (ROOT / "clusters/aws-access.yaml").read_text(encoding="utf-8")
 HERE = "203.0.113.7"  # of the range kept for documents
 
 
@@ -30,13 +31,31 @@ class Account:
     """An account of AWS, in which the user has done what the head of cluster.yaml says is done once."""
 
     def __init__(self):
-        self.ec2 = boto3.client("ec2", yaml.safe_load(TEXT)["provider"]["region"])
+        region = yaml.safe_load(TEXT)["provider"]["region"]
+        self.ec2, self.iam = boto3.client("ec2", region), boto3.client("iam", region)
+        stacks = boto3.client("cloudformation", region)
         said = re.sub(r"\$\(curl -s [^)]*\)", HERE, TEXT)
-        (create, *allow) = [shlex.split(line)[1:] for line in said.splitlines() if line.startswith("#     aws ec2")]
-        self.group = self.ec2.create_security_group(**_asked(create))["GroupId"]
-        for command in allow:
-            self.ec2.authorize_security_group_ingress(**_asked(command))
+        (command,) = [shlex.split(line)[1:] for line in said.splitlines() if "aws cloudformation deploy" in line]
+        asked = dict(zip(command[3::2], command[4::2], strict=True))
+        assert asked["--template-file"] == "clusters/aws-access.yaml"
+        name, _, value = asked["--parameter-overrides"].partition("=")
+        stacks.create_stack(
+            StackName=asked["--stack-name"], TemplateBody=ACCESS, Capabilities=[asked["--capabilities"]],
+            Parameters=[{"ParameterKey": name, "ParameterValue": value}],
+        )  # fmt: skip
+        (stack,) = stacks.describe_stacks(StackName="losstune")["Stacks"]
+        answered = {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+        self.group, self.bucket = answered["Group"], answered["Bucket"]
         self.config = yaml.safe_load(TEXT.replace("sg-0123456789abcdef0", self.group))
+
+    def may(self, role: str) -> set[tuple[str, str]]:
+        """What a role's own policies allow, to what."""
+        found = set()
+        for name in self.iam.list_role_policies(RoleName=role)["PolicyNames"]:
+            for statement in self.iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]["Statement"]:
+                actions, resource = statement["Action"], statement["Resource"]
+                found |= {(action, resource) for action in ([actions] if isinstance(actions, str) else actions)}
+        return found
 
     def machines(self, state: str = "running", **tags: str) -> list[dict]:
         found = [machine for made in self.ec2.describe_instances()["Reservations"] for machine in made["Instances"]]
@@ -52,23 +71,6 @@ class Account:
         (disk,) = machine["BlockDeviceMappings"]
         (volume,) = self.ec2.describe_volumes(VolumeIds=[disk["Ebs"]["VolumeId"]])["Volumes"]
         return {"gib": volume["Size"], "kind": volume["VolumeType"], "goes": disk["Ebs"]["DeleteOnTermination"]}
-
-
-def _asked(command: list[str]) -> dict[str, object]:
-    """What the command line of AWS makes of these words: the call as boto3 takes it."""
-    said = dict(zip(command[3::2], command[4::2], strict=True))
-    taken = {"GroupName": said.pop("--group-name")}
-    if "--description" in said:
-        return {**taken, "Description": said["--description"]}
-    rule: dict[str, object] = {"IpProtocol": said.pop("--protocol").replace("all", "-1")}
-    if "--port" in said:
-        rule["FromPort"] = rule["ToPort"] = int(said.pop("--port"))
-    if "--cidr" in said:
-        rule["IpRanges"] = [{"CidrIp": said.pop("--cidr")}]
-    if "--source-group" in said:
-        rule["UserIdGroupPairs"] = [{"GroupName": said.pop("--source-group")}]
-    assert not said
-    return {**taken, "IpPermissions": [rule]}
 
 
 def _tags(machine: dict) -> dict[str, str]:
@@ -157,9 +159,11 @@ def test_nothing_is_open_but_ssh_from_one_place_and_the_cluster_to_itself(accoun
 def test_the_head_stays_and_may_start_workers(account, head):
     """On demand, with a role, a key and a disk that goes with it."""
     assert head["InstanceType"] == "m7i.large" and "InstanceLifecycle" not in head
-    assert head["IamInstanceProfile"]["Arn"].endswith("/ray-autoscaler-v1")
-    roles = boto3.client("iam").list_attached_role_policies(RoleName="ray-autoscaler-v1")["AttachedPolicies"]
-    assert "AmazonEC2FullAccess" in {policy["PolicyName"] for policy in roles}
+    assert head["IamInstanceProfile"]["Arn"].endswith("/losstune-head")
+    roles = account.iam.list_attached_role_policies(RoleName="losstune-head")["AttachedPolicies"]
+    assert {policy["PolicyName"] for policy in roles} == {"AmazonEC2FullAccess"}
+    worker = account.iam.get_role(RoleName="losstune-worker")["Role"]["Arn"]
+    assert account.may("losstune-head") - account.may("losstune-worker") == {("iam:PassRole", worker)}
     assert head["KeyName"] == "ray-autoscaler_eu-central-1" and head["SubnetId"]
     assert account.disk(head) == {"gib": 100, "kind": "gp3", "goes": True}
     assert _tags(head).items() >= {"ray-node-type": "head", "ray-user-node-type": "head", "Name": "ray-losstune-head",
@@ -192,14 +196,27 @@ def test_lanes_that_wait_get_the_machines_that_they_fit(autoscaler):
 
 
 def test_workers_are_spot_machines(account, head, workers):
-    """In the network of the head, and without its role."""
+    """In the network of the head, with a role of their own."""
     kinds = {kind: machine["InstanceType"] for kind, machine in workers.items()}
     assert kinds == {"gpu": "g6.xlarge", "cpu": "c7i.4xlarge"}
     for machine in workers.values():
         assert machine["InstanceLifecycle"] == "spot" and machine["KeyName"] == head["KeyName"]
-        assert machine["VpcId"] == head["VpcId"] and "IamInstanceProfile" not in machine
+        assert machine["VpcId"] == head["VpcId"]
+        assert machine["IamInstanceProfile"]["Arn"].endswith("/losstune-worker")
         assert account.disk(machine) == {"gib": 100, "kind": "gp3", "goes": True}
         assert _tags(machine).items() >= {"Name": "ray-losstune-worker", "ray-cluster-name": "losstune"}.items()
+
+
+def test_workers_may_use_the_bucket_and_nothing_else(account):
+    """A study's own code runs there."""
+    bucket = f"arn:aws:s3:::{account.bucket}"
+    assert {resource for _, resource in account.may("losstune-worker")} == {bucket, f"{bucket}/*"}
+    assert {action for action, _ in account.may("losstune-worker")} >= {"s3:ListBucket", "s3:GetObject", "s3:PutObject"}
+    assert not account.iam.list_attached_role_policies(RoleName="losstune-worker")["AttachedPolicies"]
+    (profile,) = account.iam.list_instance_profiles_for_role(RoleName="losstune-worker")["InstanceProfiles"]
+    assert profile["InstanceProfileName"] == "losstune-worker"
+    public = boto3.client("s3").get_public_access_block(Bucket=account.bucket)["PublicAccessBlockConfiguration"]
+    assert set(public.values()) == {True}
 
 
 def test_a_worker_is_set_up_by_the_head(desk, head, autoscaler, workers):
