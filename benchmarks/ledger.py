@@ -118,7 +118,7 @@ def open_study(folder: Path) -> tuple[Any, Any]:
     """The conductor of the study in a folder, and its ledger."""
     from losstune.search.conductor import Conductor
     from losstune.search.ledger.database import Ledger
-    from losstune.search.standing import ledger_path
+    from losstune.search.locations import ledger_path
     from losstune.search.study import load_study
 
     ledger = Ledger.create_or_open(ledger_path(folder))

@@ -71,9 +71,9 @@ def opened(study: Path, folder: Path, slots: int) -> Any:
     from losstune.search.conductor import Conductor
     from losstune.search.job import make_job
     from losstune.search.ledger.database import Ledger
+    from losstune.search.locations import ledger_path
     from losstune.search.plan import make_plan
     from losstune.search.provenance import record
-    from losstune.search.standing import ledger_path
     from losstune.search.study import load_study
 
     plan = make_plan(load_study(study))
@@ -166,8 +166,8 @@ def print_costs(costs: Costs) -> None:
 def look_back(folder: Path) -> None:
     """What it takes to resume, report and project what is recorded."""
     from losstune.search.ledger.database import Ledger
+    from losstune.search.locations import ledger_path
     from losstune.search.phases import report
-    from losstune.search.standing import ledger_path
     from losstune.search.tracking import Projection
 
     sizes = {path.name: path.stat().st_size for path in (folder / "ledger").glob("ledger.db*")}

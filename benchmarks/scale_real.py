@@ -46,8 +46,8 @@ class Look:
 def measure(folder: Path, trials: int, lanes: int) -> None:
     from losstune.search.ledger import read
     from losstune.search.ledger.database import Ledger
+    from losstune.search.locations import ledger_path
     from losstune.search.phases import run_study
-    from losstune.search.standing import ledger_path
 
     cores = os.cpu_count() or 1
     study = write_study(

@@ -76,7 +76,7 @@ def from_ledger(folder: Path, started: float) -> Timing:
     from losstune import load_results
     from losstune.search.ledger import read
     from losstune.search.ledger.database import Ledger
-    from losstune.search.standing import ledger_path
+    from losstune.search.locations import ledger_path
 
     ledger = Ledger.open(ledger_path(folder))
     with ledger.reading() as tx:

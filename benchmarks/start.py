@@ -19,7 +19,7 @@ from pathlib import Path
 
 from losstune.search.ledger import read
 from losstune.search.ledger.database import Ledger
-from losstune.search.standing import ledger_path
+from losstune.search.locations import ledger_path
 from losstune.search.study import load_study
 
 COMMAND = str(Path(sys.executable).with_name("losstune"))

@@ -22,7 +22,7 @@ from losstune.search import conductor as conducting
 from losstune.search import places, roster, searching
 from losstune.search.ledger import book, read, write
 from losstune.search.ledger.database import Ledger
-from losstune.search.standing import ledger_path
+from losstune.search.locations import ledger_path
 from losstune.trainables.lane import CHECKPOINT_SECONDS, IDLE_SECONDS, NEWS_SECONDS
 from losstune.trainables.messages import Message, Order, Orders, Report, Saved
 

@@ -15,7 +15,17 @@ import typer
 from rich.console import Console
 
 from losstune.search.cli_cluster import cluster
-from losstune.search.cli_options import DataRoot, Out, Set, StudyName, console, load, use_data_root
+from losstune.search.cli_options import (
+    DataRoot,
+    LedgerUrl,
+    Out,
+    Set,
+    Storage,
+    StudyName,
+    console,
+    load,
+    use_data_root,
+)
 from losstune.search.cli_records import records
 from losstune.search.ending import say_costs, say_verdict
 from losstune.spaces import InputError, StudyStopped
@@ -36,6 +46,7 @@ def run(
     trials: Annotated[int | None, typer.Option(help="Configurations per loss; adds the missing ones.")] = None,
     hours: Annotated[float | None, typer.Option(help="Cut the search of every loss equally after so long.")] = None,
     name: Annotated[str | None, typer.Option(help="Run it under another name, apart from what there is.")] = None,
+    storage: Storage = None, ledger: LedgerUrl = None,
 ) -> None:  # fmt: skip
     """Run a study, or go on with it: search, confirm, report.
 
@@ -49,7 +60,7 @@ def run(
 
         loaded = load(study, set_, changes)
         with Progress(loaded) as progress:
-            outcome = run_study(loaded, out, address, progress)
+            outcome = run_study(loaded, out, address, progress, storage, ledger)
     except KeyboardInterrupt:  # while it is loaded, starts or reports, when nothing has to be parked
         raise typer.Exit(130) from None
     say_costs(outcome, console)

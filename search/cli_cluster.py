@@ -7,12 +7,15 @@ from typing import Annotated
 
 import typer
 
-from losstune.search.cli_options import Set, StudyName, console, load
+from losstune.search.cli_options import LedgerUrl, Set, Storage, StudyName, console, load
+from losstune.search.locations import Locations
 
 cluster = typer.Typer()
 
 Address = Annotated[str, typer.Option(help="The dashboard of a Ray cluster, HOST:PORT; by a tunnel 127.0.0.1:8265.")]
-OnCluster = Annotated[Path, typer.Option("--out", help="A folder that every machine of the cluster sees.")]
+OnCluster = Annotated[
+    Path, typer.Option("--out", help="A folder of the head; without --storage one that every machine sees.")
+]
 
 
 @cluster.command()
@@ -28,6 +31,7 @@ def submit(
     supervise: Annotated[
         bool, typer.Option("--supervise", help="Follow it, and submit it again if it, or the head, is lost.")
     ] = False,
+    storage: Storage = None, ledger: LedgerUrl = None,
 ) -> None:  # fmt: skip
     """Run a study as a job of a Ray cluster, or go on with it; submitted twice it runs once.
 
@@ -36,19 +40,23 @@ def submit(
     from losstune.search import cluster as jobs
 
     loaded = load(study, set_, {"confirm.seeds": seeds, "search.trials": trials, "stop.hours": hours, "name": name})
-    place = jobs.on_cluster(out)
+    place = jobs.Places(jobs.on_cluster(out), data_root, Locations(storage, ledger).checked())
+    if storage is not None and "://" not in storage:
+        jobs.on_cluster(Path(storage), "--storage")
 
     def note(text: str) -> None:
         console.print(text, markup=False)
 
     def submitted() -> jobs.Job:
-        job, new = jobs.Cluster(address).submit(loaded, place, data_root, pip)
+        job, new = jobs.Cluster(address).submit(loaded, place, pip)
         note(f"{job.id} {'is submitted' if new else 'runs already'}")
         return job
 
     def followed(job: jobs.Job) -> jobs.Job:
         return jobs.Cluster(address).follow(job, jobs.say_line)
 
+    if place.lost_with_head:
+        note(place.lost_with_head)
     if supervise:
         raise typer.Exit(jobs.supervise(submitted, followed, note))
     job = submitted()

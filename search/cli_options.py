@@ -20,6 +20,14 @@ AnyStudy = Annotated[
 ]  # fmt: skip
 TrialName = Annotated[str, typer.Argument(metavar="TRIAL", help="A trial's name, such as search-softmax-0003.")]
 Out = Annotated[Path, typer.Option("--out", help="Where studies write what they find.")]
+Storage = Annotated[
+    str | None, typer.Option(envvar="LOSSTUNE_STORAGE", help="Where checkpoints, predictions, weights and copies go: a "
+                             "folder, s3://BUCKET/FOLDER or gs://BUCKET/FOLDER; default: --out. Need be said once.")
+]  # fmt: skip
+LedgerUrl = Annotated[
+    str | None, typer.Option("--ledger", envvar="LOSSTUNE_LEDGER", help="The ledger's database, "
+                             "postgresql://USER@HOST/DATABASE; default: a file under --out. Need be said once.")
+]  # fmt: skip
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a field of the study.")]
 DataRoot = Annotated[Path | None, typer.Option("--data-root", help="The folder of data sets; default: LOSSTUNE_DATA.")]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 from pathlib import Path
 from typing import Annotated
@@ -101,19 +102,14 @@ def report(study: StudyName, out: Out = Path("runs")) -> None:
     """
     from losstune.search.ending import say_verdict
     from losstune.search.ledger.database import Ledger
-    from losstune.search.ledger.lock import RunLock
+    from losstune.search.locations import held, ledger_at
     from losstune.search.phases import report as write
-    from losstune.search.standing import ledger_path
 
     folder = folder_of(study, out)
-    Ledger.open(ledger_path(folder)).close()
-    lock = RunLock(folder / "ledger")
-    ledger = Ledger.create_or_open(ledger_path(folder))
-    try:
+    at = ledger_at(folder)
+    Ledger.open(at).close()
+    with held(folder, at), contextlib.closing(Ledger.create_or_open(at)) as ledger:
         write(folder, ledger)
-    finally:
-        ledger.close()
-        lock.release()
     say_verdict(folder, console)
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from losstune.search.locations import Locations
 from losstune.search.package import pack
 from losstune.search.study import Study
 from losstune.spaces import InputError
@@ -48,6 +49,29 @@ class Job:
     @property
     def over(self) -> bool:
         return self.status in ("STOPPED", "SUCCEEDED", "FAILED")
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where on a cluster a study is. out, data_root: folders of the head."""
+
+    out: str
+    data_root: str | None
+    locations: Locations
+
+    @property
+    def lost_with_head(self) -> str:
+        """What would be lost if the head's disk were, as a sentence; "" for nothing."""
+        if self.locations.ledger is None and self.locations.storage is None:
+            return (f"all of the study is under {self.out}: if that is a disk of the head, it is lost with it; allowed "
+                    "besides: --storage, where a copy of the ledger is kept, and --ledger")  # fmt: skip
+        if self.locations.storage is None:
+            return (f"checkpoints and predictions are under {self.out}: if that is a disk of the head, they are lost "
+                    "with it, and trained again; allowed besides: --storage")  # fmt: skip
+        if self.locations.ledger is None:
+            return ("the ledger is on the head, and a copy of it, at most some minutes old, in the storage: what it "
+                    "lacks when the head is lost is trained again; allowed besides: --ledger")  # fmt: skip
+        return ""
 
 
 class Cluster:
@@ -94,8 +118,9 @@ class Cluster:
             raise InputError(f"{study}: no job of this study on {self.address}; allowed: one that was submitted there")
         return job
 
-    def submit(self, study: Study, out: str, data_root: str | None, pip: Path | None = None) -> tuple[Job, bool]:
+    def submit(self, study: Study, places: Places, pip: Path | None = None) -> tuple[Job, bool]:
         """The job of a study that writes to a folder of the cluster, and whether it is new: else it runs already."""
+        out = places.out
         digest = hashlib.sha256(json.dumps([study.fields, study.sources], sort_keys=True).encode()).hexdigest()
         job = self.find(study.name, out)
         if job is not None and not job.over:
@@ -107,7 +132,7 @@ class Cluster:
             environment = pack(study, Path(folder)) | _packages(pip)
             with self._said():
                 self.client.submit_job(
-                    entrypoint=_command(study.name, out, data_root),
+                    entrypoint=_command(study.name, places),
                     submission_id=f"losstune-{study.name}-{secrets.token_hex(4)}", runtime_env=environment,
                     metadata={STUDY: study.name, OUT: out, DIGEST: digest},
                 )  # fmt: skip
@@ -146,11 +171,13 @@ def _packages(pip: Path | None) -> dict[str, Any]:
         raise InputError(f"--pip {pip}: {error}; allowed: a text file of requirements") from None
 
 
-def _command(name: str, out: str, data_root: str | None) -> str:
+def _command(name: str, places: Places) -> str:
     """What the job's shell runs. It leaves the folder that Ray has unpacked, which Ray may unpack again under it."""
-    run = ["exec", "python", "-c", "from losstune.search.cli import main; main()", "run", "--address", "auto", "--out",
-           out, *(["--data-root", data_root] if data_root else [])]  # fmt: skip
-    place = shlex.quote(out)
+    options = {"--out": places.out, "--data-root": places.data_root, "--storage": places.locations.storage,
+               "--ledger": places.locations.ledger}  # fmt: skip
+    given = [part for name, value in options.items() if value is not None for part in (name, value)]
+    run = ["exec", "python", "-c", "from losstune.search.cli import main; main()", "run", "--address", "auto", *given]
+    place = shlex.quote(places.out)
     return f'unpacked="$PWD"; mkdir -p {place} && cd {place} && {shlex.join(run)} "$unpacked"/{shlex.quote(name)}.yaml'
 
 
@@ -193,12 +220,12 @@ def described(job: Job, address: str) -> str:
     return f"{job.id} on {address}: {job.status.lower()}, since {since}{why}"
 
 
-def on_cluster(out: Path) -> str:
-    """A folder that every machine of a cluster sees; InputError for one that is relative to somewhere."""
-    if not out.is_absolute():
-        raise InputError(f"--out {out}: is relative to a folder that only this machine has; allowed: an absolute path "
-                         "that all machines of the cluster see")  # fmt: skip
-    return os.fspath(out)
+def on_cluster(folder: Path, option: str = "--out") -> str:
+    """A folder of a cluster; InputError for one that is relative to somewhere."""
+    if not folder.is_absolute():
+        raise InputError(f"{option} {folder}: is relative to a folder that only this machine has; allowed: an absolute "
+                         "path on the cluster")  # fmt: skip
+    return os.fspath(folder)
 
 
 def say_line(text: str) -> None:

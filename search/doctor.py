@@ -14,9 +14,9 @@ from losstune.search.ledger import files, read, write
 from losstune.search.ledger.book import resumable
 from losstune.search.ledger.copies import mend, wrong_with
 from losstune.search.ledger.database import Ledger, get_meta, set_meta, understood
-from losstune.search.ledger.lock import RunLock
-from losstune.search.standing import ledger_path
+from losstune.search.locations import files_of, held, is_recorded, ledger_at
 from losstune.spaces import InputError
+from losstune.trainables.storage import Place
 
 Row = dict[str, Any]
 
@@ -34,26 +34,23 @@ def examine(folder: Path) -> list[Finding]:
 
     InputError when there is no ledger, it is of a newer losstune, or the study is running.
     """
-    path = ledger_path(folder)
-    if not path.is_file() and wrong_with(path) is None:
-        raise InputError(f"{path}: no ledger there; allowed: the folder of a study that has been run")
-    lock = RunLock(folder / "ledger")
-    try:
-        mended = _mend_ledger(path)
+    at, stored = ledger_at(folder), files_of(folder)
+    if not is_recorded(at) and not (isinstance(at, Path) and wrong_with(at)):
+        raise InputError(f"{at}: no ledger there; allowed: the folder of a study that has been run")
+    with held(folder, at):
+        mended = _mend_ledger(at) if isinstance(at, Path) else None
         if mended is not None and mended.repaired is None:
             return [mended]
-        ledger = Ledger.create_or_open(path)
+        ledger = Ledger.create_or_open(at)
         try:
-            with understood(path), ledger.transaction() as tx:
+            with understood(at), ledger.transaction() as tx:
                 rows, reports = read.all_trials(tx), read.all_reports(tx)
-                found = [*_gaps(rows, reports), *_checkpoints(tx, folder, rows), *_members(tx, folder, rows)]
+                found = [*_gaps(rows, reports), *_checkpoints(tx, stored, rows), *_members(tx, stored, rows)]
                 for finding in found:
                     write.add_event(tx, "repair", f"{finding.what}: {finding.repaired or 'not repaired'}")
         finally:
             ledger.close()
-        return [*([mended] if mended else []), *found, *_needless(folder, rows), *_mlflow(folder)]
-    finally:
-        lock.release()
+        return [*([mended] if mended else []), *found, *_needless(folder, stored, rows), *_mlflow(folder)]
 
 
 def _mend_ledger(path: Path) -> Finding | None:
@@ -88,7 +85,7 @@ def _gaps(rows: list[Row], reports: list[Row]) -> Iterator[Finding]:
             yield Finding(f"{row['id']}: it has ended without results")
 
 
-def _checkpoints(tx: Connection, folder: Path, rows: list[Row]) -> Iterator[Finding]:
+def _checkpoints(tx: Connection, folder: Place, rows: list[Row]) -> Iterator[Finding]:
     """Checkpoints that a trial cannot go on from: it forgets them, and goes on from the one before or from its start.
 
     The rows are brought up to date.
@@ -104,7 +101,7 @@ def _checkpoints(tx: Connection, folder: Path, rows: list[Row]) -> Iterator[Find
                           f"it goes on from {where}")  # fmt: skip
 
 
-def _members(tx: Connection, folder: Path, rows: list[Row]) -> Iterator[Finding]:
+def _members(tx: Connection, folder: Place, rows: list[Row]) -> Iterator[Finding]:
     """Confirmed members whose predictions or weights are damaged: they are trained again."""
     round_ = read.latest_round(tx)
     losses = (get_meta(tx, "study") or {}).get("losses", [])  # of others nothing is kept any more
@@ -115,11 +112,10 @@ def _members(tx: Connection, folder: Path, rows: list[Row]) -> Iterator[Finding]
         # A report takes the weights of a first member, and drops all others, see winner.py.
         damaged = files.damaged_files(folder, row, weights_needed=row is firsts[row["loss"]])
         if damaged:
-            names = ", ".join(str(path.relative_to(folder)) for path in damaged)
             write.set_trial(tx, row["id"], state="running", results=None, files=None, ended=None, lane=None,
                             attempt=row["attempt"] + 1)  # fmt: skip
             set_meta(tx, "report_of", None)
-            yield Finding(f"{row['id']}: what was kept of it is damaged ({names})",
+            yield Finding(f"{row['id']}: what was kept of it is damaged ({', '.join(damaged)})",
                           f"the next run trains it again, to {_likeness(tx)}")  # fmt: skip
 
 
@@ -135,12 +131,11 @@ def _likeness(tx: Connection) -> str:
     return "the same numbers, on a processor of the same kind"
 
 
-def _needless(folder: Path, rows: list[Row]) -> Iterator[Finding]:
-    paths = files.needless(folder, rows)
-    if paths:
-        size = sum(path.stat().st_size for path in paths)
-        files.remove(folder, paths)
-        yield Finding(f"{len(paths)} files that nothing needs, {size / 1e6:.1f} MB", "removed")
+def _needless(folder: Path, stored: Place, rows: list[Row]) -> Iterator[Finding]:
+    found = files.needless(folder, stored, rows)
+    if found:
+        files.remove(stored, found)
+        yield Finding(f"{len(found)} files that nothing needs, {sum(found.values()) / 1e6:.1f} MB", "removed")
 
 
 def _mlflow(folder: Path) -> Iterator[Finding]:

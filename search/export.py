@@ -42,7 +42,7 @@ def _frames(folder: Path) -> dict[str, pd.DataFrame]:
     """trials: a row each. curves: a row per trial, epoch and seed; scores on validation."""
     _, _, ledger = recorded_study(folder)
     try:
-        with understood(ledger.path), ledger.reading() as tx:
+        with understood(ledger.at), ledger.reading() as tx:
             rows, reports = read.all_trials(tx), read.all_reports(tx)
             trials = pd.DataFrame([_row(row) for row in rows])
             return {"trials": trials, "curves": _curves({row["id"]: row for row in rows}, reports)}
@@ -94,7 +94,7 @@ def _fill_storage(folder: Path, path: Path) -> None:
 
     study, greater, ledger = recorded_study(folder)
     try:
-        with understood(ledger.path), ledger.reading() as tx:
+        with understood(ledger.at), ledger.reading() as tx:
             rows, reports = read.all_trials(tx, "search"), read.scores(tx)
     finally:
         ledger.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from losstune.search.locations import files_of
 from losstune.search.plan import Plan, class_weights, decay_norm, precision
 from losstune.search.recipe_part import schedule_of
 from losstune.trainables.augmentation import check
@@ -23,7 +24,7 @@ def make_job(plan: Plan, folder: Path) -> Job:
                         study.sources.get("network")),
         recipe=_recipe(plan),
         scorer=Scorer(plan.metric, plan.num_classes),
-        folder=str(folder), device=device, width=study.resources.members,
+        folder=str(folder), storage=files_of(folder), device=device, width=study.resources.members,
         backend=None if study.resources.backend == "auto" else study.resources.backend,
         compiled=study.resources.compile,
         confirm_on_all=study.confirm.train_on == "all", patience=60 * study.stop.stalled_minutes,

@@ -154,7 +154,7 @@ class Running:
         home = ray.get_runtime_context().get_node_id()
         here = NodeAffinitySchedulingStrategy(home, soft=False)
         return ray.remote(num_cpus=0, scheduling_strategy=here)(ConductorActor).remote(
-            self.ledger.path, self.ledger.generation, plan.study, floor, plan.metric.greater_is_better, [self._test],
+            self.ledger.at, self.ledger.generation, plan.study, floor, plan.metric.greater_is_better, [self._test],
             self.slots, home,
         )  # fmt: skip
 

@@ -44,7 +44,7 @@ def load_trial(folder: Path, trial: str) -> Recorded:
     """A trial by its id, "search-softmax-0003". InputError when the study has none of that name."""
     study, _, ledger = recorded_study(folder)
     try:
-        with understood(ledger.path), ledger.reading() as tx:
+        with understood(ledger.at), ledger.reading() as tx:
             rows = {row["id"]: row for row in read.all_trials(tx)}
             if trial not in rows:
                 near = difflib.get_close_matches(trial, rows, n=3, cutoff=0) or ["those of a study that has begun"]

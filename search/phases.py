@@ -16,10 +16,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from losstune.search.backup import Backup, fetch
 from losstune.search.ledger import files, read
-from losstune.search.ledger.copies import Copies, mend, wrong_with
+from losstune.search.ledger.copies import mend, wrong_with
 from losstune.search.ledger.database import Ledger, get_meta, set_meta, understood
 from losstune.search.ledger.lock import RunLock
+from losstune.search.ledger.postgresql import GONE_SECONDS
+from losstune.search.locations import Locations, files_of, held, is_recorded, ledger_at, say, settle
 from losstune.search.plan import (
     Plan,
     check_address,
@@ -30,7 +33,7 @@ from losstune.search.plan import (
     make_plan,
 )
 from losstune.search.provenance import about, record
-from losstune.search.standing import Standing, ledger_path, standing
+from losstune.search.standing import Standing, standing
 from losstune.search.study import Study, load_study
 from losstune.spaces import InputError
 
@@ -70,10 +73,13 @@ class Outcome:
 
 
 def run_study(study: Study | str | Path, out: str | Path = "runs", address: str | None = None,
-              watch: Watch = lambda _: None) -> Outcome:  # fmt: skip
+              watch: Watch = lambda _: None, storage: str | None = None, ledger: str | None = None,
+              ) -> Outcome:  # fmt: skip
     """Run a study, or what is missing of it, and write its report under out/NAME.
 
-    address: a Ray cluster; None: this machine. watch is called with the standing about twice a second.
+    address: a Ray cluster; None: this machine. watch is called with the standing about twice a second. storage, ledger:
+    where checkpoints, predictions and weights go, and the ledger, if not into that folder (see Locations); they need be
+    said once.
     Raises InputError when the input is wrong or the study has changed in a way that would mix evidence.
     """
     study = study if isinstance(study, Study) else load_study(study)
@@ -82,24 +88,27 @@ def run_study(study: Study | str | Path, out: str | Path = "runs", address: str 
     folder = (Path(out) / study.name).resolve()
     if "?" in str(folder):
         raise InputError(f"--out {out}: the databases there cannot be named with a '?'; allowed: another folder")
-    _mend(folder)
-    with understood(ledger_path(folder)):
+    settle(folder, Locations(storage, ledger))
+    at = ledger_at(folder)
+    if isinstance(at, Path):
+        fetch(folder, at, say)
+        _mend(at)
+    with understood(at):
         _agree(plan, folder)
         finished = _finished(plan, folder)
     if finished is not None:
         return Outcome(folder, finished, new=False, projection_behind=_catch_up(plan, folder))
     check_machine(study) if address is None else check_address(address)
-    with contextlib.ExitStack() as stack:
-        stack.callback(RunLock(folder / "ledger", "run").release)
-        ledger = Ledger.create_or_open(ledger_path(folder))
-        stack.callback(ledger.close)
-        with understood(ledger.path):
-            _agree(plan, folder)  # another run may have begun it since
-            record(plan, ledger)
-        return _go_on(plan, ledger, folder, address, watch)
+    with held(folder, at, "run", GONE_SECONDS), Backup(at, folder, say).held() as backup:
+        recorded = Ledger.create_or_open(at)
+        with contextlib.closing(recorded):
+            with understood(at):
+                _agree(plan, folder)  # another run may have begun it since
+                record(plan, recorded)
+            return _go_on(plan, recorded, folder, address, watch, backup)
 
 
-def _go_on(plan: Plan, ledger: Ledger, folder: Path, address: str | None, watch: Watch) -> Outcome:
+def _go_on(plan: Plan, ledger: Ledger, folder: Path, address: str | None, watch: Watch, backup: Backup) -> Outcome:
     from losstune.search.tracking import Projection
 
     greater = plan.metric.greater_is_better
@@ -114,19 +123,20 @@ def _go_on(plan: Plan, ledger: Ledger, folder: Path, address: str | None, watch:
             watch(now)
 
         if standing(plan.study, ledger, greater).phase != "done":
-            interrupted = _train(plan, ledger, folder, address, watching, stack)
+            interrupted = _train(plan, ledger, folder, address, watching, stack, backup)
         follow().hurry()
         with ledger.transaction() as tx:
             facts, took = get_meta(tx, "facts"), time.monotonic() - started
             set_meta(tx, "facts", {**facts, "wall_seconds": facts.get("wall_seconds", 0.0) + took})
         now = standing(plan.study, ledger, greater)
-        Copies(ledger.path).keep_now()
+        backup.keep(now=True)
         if now.phase == "done" and not interrupted:
             _tidy(folder, ledger)  # what lies in the report's folder goes to MLflow
             report(folder, ledger)
             projection.finish()
             _note_projected(ledger, projection)
-            Copies(ledger.path).keep_now()
+            backup.keep_report(folder / "report")
+            backup.keep(now=True)
         behind = projection.behind
     return Outcome(folder, now, True, interrupted or now.phase != "done", behind)
 
@@ -135,15 +145,15 @@ def _catch_up(plan: Plan, folder: Path) -> str | None:
     """Project a finished study whose last run could not; what MLflow lacks then, as a sentence, if so."""
     from losstune.search.tracking import Projection
 
-    ledger = Ledger.open(ledger_path(folder))
+    ledger = Ledger.open(ledger_at(folder))
     with ledger.reading() as tx:
         projected = get_meta(tx, "projected") == get_meta(tx, "report_of")
     ledger.close()
     if projected:
         return None
     with contextlib.ExitStack() as stack:
-        stack.callback(RunLock(folder / "ledger").release)
-        ledger = Ledger.create_or_open(ledger_path(folder))
+        stack.enter_context(held(folder, ledger.at))
+        ledger = Ledger.create_or_open(ledger.at)
         stack.callback(ledger.close)
         with Projection(folder, plan.study.name) as projection:
             projection.finish()
@@ -159,7 +169,7 @@ def _note_projected(ledger: Ledger, projection: Projection) -> None:
 
 
 def _train(plan: Plan, ledger: Ledger, folder: Path, address: str | None, watch: Watch,
-           stack: contextlib.ExitStack) -> bool:  # fmt: skip
+           stack: contextlib.ExitStack, backup: Backup) -> bool:  # fmt: skip
     """Lanes at work until nothing is left, or until the user interrupts; then True. Ray is gone when the stack ends."""
     from losstune.search.lanes import Running
 
@@ -168,7 +178,6 @@ def _train(plan: Plan, ledger: Ledger, folder: Path, address: str | None, watch:
     stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
     _tidy(folder, ledger)
     lanes = stack.enter_context(Running(plan, ledger, folder, address))
-    copies = Copies(ledger.path)
     with _interruptible() as asked:
         while not lanes.wait(WATCH_SECONDS):
             if asked and not interrupted:
@@ -176,7 +185,7 @@ def _train(plan: Plan, ledger: Ledger, folder: Path, address: str | None, watch:
                 lanes.stop()
             if (began := time.monotonic()) >= next_look:
                 watch(standing(plan.study, ledger, plan.metric.greater_is_better))
-                copies.keep()
+                backup.keep()
                 next_look = time.monotonic() + WATCH_SHARE * (time.monotonic() - began)
     lanes.let_go()
     watch(standing(plan.study, ledger, plan.metric.greater_is_better))
@@ -185,10 +194,10 @@ def _train(plan: Plan, ledger: Ledger, folder: Path, address: str | None, watch:
 
 def _tidy(folder: Path, ledger: Ledger) -> None:
     """Remove what killed runs have left, and what nothing needs any more."""
-    with understood(ledger.path), ledger.reading() as tx:
-        rows = read.all_trials(tx)
-        unneeded = files.needless(folder, rows)
-    files.remove(folder, unneeded)
+    stored = files_of(folder)
+    with understood(ledger.at), ledger.reading() as tx:
+        unneeded = files.needless(folder, stored, read.all_trials(tx))
+    files.remove(stored, unneeded)
 
 
 @contextlib.contextmanager
@@ -241,15 +250,14 @@ def _report_inputs(tx: Any) -> dict[str, Any]:
             "round": read.latest_round(tx), "version": version("losstune")}  # fmt: skip
 
 
-def _mend(folder: Path) -> None:
+def _mend(path: Path) -> None:
     """Make a ledger that a disk has damaged readable, and say so. InputError where nothing helps."""
-    path = ledger_path(folder)
     wrong = None
     with contextlib.suppress(sqlite3.Error):  # what keeps it from looking will be met, and said, in a moment
         wrong = wrong_with(path)
     if wrong is None:
         return
-    lock = RunLock(folder / "ledger")
+    lock = RunLock(path.parent)
     try:
         if wrong_with(path) is None:  # another run has just done it
             return
@@ -264,9 +272,10 @@ def _mend(folder: Path) -> None:
 
 def _agree(plan: Plan, folder: Path) -> None:
     """Refuse a study whose evidence could not be mixed with what its ledger holds."""
-    if not ledger_path(folder).is_file():
+    at = ledger_at(folder)
+    if not is_recorded(at):
         return
-    ledger = Ledger.open(ledger_path(folder))
+    ledger = Ledger.open(at)
     with ledger.reading() as tx:
         before = get_meta(tx, "identity")
     ledger.close()
@@ -278,9 +287,9 @@ def _agree(plan: Plan, folder: Path) -> None:
 
 def _finished(plan: Plan, folder: Path) -> Standing | None:
     """Where the study stands if nothing is left to do, not even its report; without writing anything."""
-    if not ledger_path(folder).is_file() or not (folder / "report" / "report.html").is_file():
+    if not (folder / "report" / "report.html").is_file() or not is_recorded(ledger_at(folder)):
         return None
-    ledger = Ledger.open(ledger_path(folder))
+    ledger = Ledger.open(ledger_at(folder))
     try:
         now = standing(plan.study, ledger, plan.metric.greater_is_better)
         with ledger.reading() as tx:

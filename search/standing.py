@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from losstune.search.hours import considered, out_of_time
@@ -87,7 +86,7 @@ class Standing:
 
 def standing(study: Study, ledger: Ledger, greater_is_better: bool) -> Standing:
     """Read where the study stands. InputError when the ledger is damaged."""
-    with understood(ledger.path):
+    with understood(ledger.at):
         found = _standing(study, ledger, greater_is_better)
         found.live_slots(), found.outside_training(), found.training()  # what is reckoned of it later must be numbers
         return found
@@ -156,8 +155,3 @@ def outside_training(lanes: list[dict[str, Any]], ended: int) -> float | None:
     """Slot seconds of lanes that were not training, per ended trial: starting, waiting, reporting."""
     idle = sum(lane["seen"] - lane["started"] - lane["training_seconds"] for lane in lanes)
     return idle / ended if ended else None
-
-
-def ledger_path(folder: Path) -> Path:
-    """Where a study's ledger lies in its output folder."""
-    return folder / "ledger" / "ledger.db"

@@ -12,8 +12,9 @@ from losstune.search.ledger import read
 from losstune.search.ledger.database import Ledger, get_meta, understood
 from losstune.search.ledger.files import sizes
 from losstune.search.ledger.lock import holder
+from losstune.search.locations import files_of, ledger_at, locations_of
 from losstune.search.progress import summary, table_of
-from losstune.search.standing import ledger_path, standing
+from losstune.search.standing import standing
 from losstune.search.study import Study, make_study
 from losstune.search.tracking import problem
 from losstune.spaces import InputError
@@ -33,7 +34,8 @@ def show_status(folder: Path | None, out: Path, console: Console) -> None:
 
 def _list(out: Path, console: Console) -> None:
     """A line for each study. What is wrong with one hides no other, and is said in the end."""
-    folders = sorted(path.parent.parent for path in out.glob("*/ledger/ledger.db"))
+    folders = sorted({path.parent.parent for name in ("ledger.db", "locations.json")
+                      for path in out.glob(f"*/ledger/{name}")})  # fmt: skip
     if not folders:
         raise InputError(f"{out}: no study has been run there; allowed: the --out of a run")
     wrong = []
@@ -64,7 +66,7 @@ def _show(folder: Path, console: Console) -> None:
     """A study's table, and what else there is to know of it."""
     loaded, greater, ledger = recorded_study(folder)
     now, runner = standing(loaded, ledger, greater), holder(folder / "ledger")
-    with understood(ledger.path):
+    with understood(ledger.at):
         flags = _range_flags(loaded, ledger, greater)
         table = table_of(loaded, now, at_rest=runner is None)
     ledger.close()
@@ -73,9 +75,13 @@ def _show(folder: Path, console: Console) -> None:
         console.print(f"{trial} failed: {reason}", style="yellow")
     for flag in flags:
         console.print(flag, style="yellow")
-    room = sizes(folder)
-    parts = ", ".join(f"{name} {size / 1e6:.1f}" for name, size in room.items())
-    console.print(f"{sum(room.values()) / 1e6:.1f} MB under {folder} ({parts})")
+    places = locations_of(folder)
+    if places.ledger is not None:
+        console.print(f"its ledger is {ledger.at}", markup=False)
+    for place in dict.fromkeys((folder, files_of(folder))):
+        room = sizes(place)
+        parts = ", ".join(f"{name} {size / 1e6:.1f}" for name, size in room.items())
+        console.print(f"{sum(room.values()) / 1e6:.1f} MB under {place} ({parts})", markup=False)
     if runner is not None:
         console.print(f"{str(runner).rstrip(',')}, is running it")
     elif now.phase != "done":
@@ -101,8 +107,8 @@ def _range_flags(study: Study, ledger: Ledger, greater_is_better: bool) -> list[
 
 def recorded_study(folder: Path) -> tuple[Study, bool, Ledger]:
     """The study as its ledger holds it."""
-    ledger = Ledger.open(ledger_path(folder))
-    with understood(ledger.path):
+    ledger = Ledger.open(ledger_at(folder))
+    with understood(ledger.at):
         with ledger.reading() as tx:
             written: dict[str, Any] | None = get_meta(tx, "fields")
             about = get_meta(tx, "study")

@@ -12,8 +12,10 @@ from losstune.analysis.results import Results
 from losstune.search.ledger import read
 from losstune.search.ledger.database import Ledger, get_meta
 from losstune.search.ledger.files import first_members
+from losstune.search.locations import files_of
 from losstune.spaces import InputError
 from losstune.trainables.checkpoint import write_bytes
+from losstune.trainables.storage import Place, files_in
 
 Row = dict[str, Any]
 
@@ -56,10 +58,11 @@ def write_winner(results: Results, folder: Path, ledger: Ledger) -> Path:
         firsts, complete = first_members(rows, round_), first_members(rows, round_, ("complete",))
         sources, recipe = get_meta(tx, "identity")["sources"], get_meta(tx, "identity")["recipe"]
     row = complete[loss]
-    if firsts[loss] is not row and not _path(folder, row).is_file():  # of the first seed's there will be some again
+    stored = files_of(folder)
+    if firsts[loss] is not row and not _path(stored, row).is_file():  # of the first seed's there will be some again
         path.unlink(missing_ok=True)
         return path
-    weights = _weights(folder, row)
+    weights = _weights(stored, row)
     write_bytes(path.with_suffix(".pt"), weights)
     fields = {
         "study": results.study["name"], "loss": loss, "configuration": row["configuration"], "epochs": row["epochs"],
@@ -71,11 +74,11 @@ def write_winner(results: Results, folder: Path, ledger: Ledger) -> Path:
         "network_source": sources.get("network"),
     }  # fmt: skip
     write_bytes(path, (_use(fields, path) + yaml.safe_dump(fields, sort_keys=False, width=120)).encode())
-    _drop_other_weights(folder, {f"{row['id']}.pt" for row in (*firsts.values(), *complete.values())})
+    _drop_other_weights(stored, {f"{row['id']}.pt" for row in (*firsts.values(), *complete.values())})
     return path
 
 
-def _weights(folder: Path, row: Row) -> bytes:
+def _weights(folder: Place, row: Row) -> bytes:
     """A member's weights as they were confirmed; InputError when they are missing or altered."""
     path, digest = _path(folder, row), (row["files"] or {}).get("weights")
     content = path.read_bytes() if path.is_file() else None
@@ -85,13 +88,13 @@ def _weights(folder: Path, row: Row) -> bytes:
     return content
 
 
-def _path(folder: Path, row: Row) -> Path:
+def _path(folder: Place, row: Row) -> Place:
     return folder / "weights" / f"{row['id']}.pt"
 
 
-def _drop_other_weights(folder: Path, keep: set[str]) -> None:
-    for path in (folder / "weights").glob("*.pt"):
-        if path.name not in keep:
+def _drop_other_weights(folder: Place, keep: set[str]) -> None:
+    for path, _ in list(files_in(folder / "weights")):
+        if path.name.endswith(".pt") and path.name not in keep:
             path.unlink()
 
 

@@ -13,8 +13,8 @@ import torch
 from losstune.search.job import make_job
 from losstune.search.ledger import read
 from losstune.search.ledger.database import Ledger, get_meta
+from losstune.search.locations import ledger_at
 from losstune.search.plan import make_plan
-from losstune.search.standing import ledger_path
 from losstune.search.study import load_study
 from losstune.spaces import InputError
 from losstune.trainables import predictions
@@ -56,7 +56,7 @@ class Ran:
     def read(self, what, *arguments) -> list[dict]:
         """From the ledger, which may not be there yet."""
         try:
-            ledger = Ledger.open(ledger_path(self.out))
+            ledger = Ledger.open(ledger_at(self.out))
         except InputError:
             return []
         try:

@@ -9,13 +9,14 @@ import os
 from pathlib import Path
 
 from losstune.trainables.disk import DiskError
+from losstune.trainables.storage import Place, Stored, said_by
 
 
 class DamagedCheckpoint(Exception):
     """A checkpoint that is missing, truncated or altered."""
 
 
-def write(path: Path, state: dict) -> str:
+def write(path: Place, state: dict) -> str:
     """Write a trial's state; the file's sha256 in hex. The file appears whole under its name or not at all."""
     import torch  # which who only writes bytes need not load
 
@@ -24,11 +25,14 @@ def write(path: Path, state: dict) -> str:
     return write_bytes(path, buffer.getvalue())
 
 
-def write_bytes(path: Path, content: bytes) -> str:
+def write_bytes(path: Place, content: bytes) -> str:
     """Write a file through a temporary one that reaches the disk before it takes the name; its sha256 in hex.
 
     Raises DiskError where that cannot be done.
     """
+    if isinstance(path, Stored):
+        path.write_bytes(content)
+        return hashlib.sha256(content).hexdigest()
     try:
         _write_whole(path, content)
     except OSError as error:
@@ -56,14 +60,19 @@ def _write_whole(path: Path, content: bytes) -> None:
         os.close(folder)
 
 
-def read(path: Path, digest: str) -> dict:
-    """The state in a file; DamagedCheckpoint when it is not the one that was written."""
+def read(path: Place, digest: str) -> dict:
+    """The state in a file; DamagedCheckpoint when it is not the one that was written.
+
+    DiskError where a store does not answer.
+    """
     import torch
 
     try:
         content = path.read_bytes()
+    except DiskError:
+        raise  # a store that does not answer has damaged nothing
     except OSError as error:
-        raise DamagedCheckpoint(f"{path}: {error.strerror}") from None
+        raise DamagedCheckpoint(f"{path}: {said_by(error)}") from None
     if hashlib.sha256(content).hexdigest() != digest:
         raise DamagedCheckpoint(f"{path}: not what was written")
     return torch.load(io.BytesIO(content), weights_only=True)

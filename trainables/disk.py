@@ -1,4 +1,4 @@
-"""What ails a disk, in plain words: no trial is to blame for it, and every other would meet it too."""
+"""What ails a disk, or a ledger's server, in plain words: no trial is to blame, and every other would meet it too."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ def disk_trouble(error: BaseException) -> str | None:
     if isinstance(original, sqlite3.Error):
         # The rest of the bits say which operation; what Python's own module raises, of misuse, has no code.
         return _BY_SQLITE.get(getattr(original, "sqlite_errorcode", 0) & 0xFF)
+    if ("psycopg", "OperationalError") in {(kind.__module__, kind.__name__) for kind in type(original).__mro__}:
+        return f"the ledger's server fails: {' '.join(str(original).split())[:200]}"
     words = _BY_ERRNO.get(original.errno) if isinstance(original, OSError) else None
     if words is None and isinstance(original, DiskError):
-        words = f"a file cannot be written: {original.strerror}"
+        words = f"a file cannot be read or written: {original.strerror}"
     return f"{words} ({original.filename})" if words and original.filename else words

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from losstune.trainables.augmentation import resolve
@@ -10,6 +12,7 @@ from losstune.trainables.datasets import Split
 from losstune.trainables.network import Network
 from losstune.trainables.recipe import Recipe
 from losstune.trainables.scoring import Scorer
+from losstune.trainables.storage import Place
 
 if TYPE_CHECKING:
     from losstune.trainables.backends import Choice
@@ -20,8 +23,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Job:
-    """What every lane of a study needs. folder: where checkpoints and predictions go.
+    """What every lane of a study needs. folder: the study's.
 
+    storage: where checkpoints, predictions and weights go; None: the folder, which all machines see then.
     width: places for members; None: as many as is measured. backend: how networks are computed; None: as is measured.
     patience: seconds after which a lane in which nothing moves is ended.
     """
@@ -37,6 +41,17 @@ class Job:
     compiled: bool = False
     confirm_on_all: bool = False
     patience: float = 600.0
+    storage: Place | None = None
+
+    @property
+    def files(self) -> Place:
+        return self.storage or Path(self.folder)
+
+    @property
+    def own_folder(self) -> Path:
+        """Where a lane may write what its own machine alone need read."""
+        folder = Path(self.folder)
+        return folder if folder.is_dir() else Path(tempfile.gettempdir()) / f"losstune-{folder.name}"
 
     def kind_of(self, device: str) -> str:
         """Of what a measurement holds: a device's model, and what the study has fixed."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import io
 import zipfile
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from losstune.spaces import InputError
 from losstune.trainables.checkpoint import write_bytes
+from losstune.trainables.storage import Place
 
 
 @dataclass(frozen=True)
@@ -25,17 +25,17 @@ class Predictions:
     probabilities: str | None
 
 
-def write(path: Path, predictions: Predictions) -> str:
+def write(path: Place, predictions: Predictions) -> str:
     """Write an .npz of the four arrays and the family, whole or not at all; its sha256 in hex."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **{**vars(predictions), "probabilities": predictions.probabilities or "none"})
     return write_bytes(path, buffer.getvalue())
 
 
-def read(path: Path) -> Predictions:
+def read(path: Place) -> Predictions:
     """Read what write wrote; nothing in it is unpickled. InputError when it is missing, damaged or something else."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as archive:
             # Whole, which holds it to its checksum; numpy alone stops where the array should end.
             parts = {name.removesuffix(".npy"): archive.read(name) for name in archive.namelist()}
         values = {name: np.lib.format.read_array(io.BytesIO(part), allow_pickle=False) for name, part in parts.items()}

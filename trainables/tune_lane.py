@@ -11,7 +11,6 @@ import traceback
 import uuid
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -69,7 +68,7 @@ class LaneTrainable(tune.Trainable):
         self.conductor, self.lane = conductor, None
         self.lane_id = f"{self.trial_id}-{uuid.uuid4().hex[:8]}"
         with self._saying_why():
-            guard = StallGuard(stall_path(Path(job.folder), self.lane_id), max(job.patience, SETUP_SECONDS))
+            guard = StallGuard(stall_path(job.own_folder, self.lane_id), max(job.patience, SETUP_SECONDS))
             guard.moved()  # what follows may hang, at a broken GPU for example
             device = self._prepare(config, job)
             if not self._call("register", self.trial_id, self.lane_id, psutil.Process().create_time(), device,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ from sqlalchemy import Connection
 
 from losstune.search.ledger import read, write
 from losstune.search.ledger.database import Ledger
+from losstune.search.locations import files_of
 from losstune.trainables.messages import Report, Saved
+from losstune.trainables.storage import files_in
 
 Row = dict[str, Any]
 KEPT = 2  # checkpoints of a trial
@@ -33,7 +36,9 @@ class Book:
     """Rows of trials as the ledger has them, by id. Whoever alters a row says so (alter), within a transaction."""
 
     def __init__(self, ledger: Ledger):
-        self.ledger, self.folder = ledger, ledger.path.parent.parent
+        self.ledger, self.folder, self.stored = ledger, ledger.folder, files_of(ledger.folder)
+        # An object store answers in tenths of a second, for which no lane is to wait.
+        self._behind = None if isinstance(self.stored, Path) else ThreadPoolExecutor(1)
         self.trials: dict[str, Row] = {}
         self.running: dict[str, Row] = {}
         self.decisions: dict[tuple[str, int], str] = {}  # by trial and epoch
@@ -124,7 +129,13 @@ class Book:
         if row is None or (report.checkpoint is None and row["state"] == "running"):
             return
         needed = {Path(saved.path).name for saved in checkpoints(row)} if resumable(row) else set()
-        for path in (self.folder / "checkpoints" / row["id"]).glob("*.pt"):
+        if self._behind is None:
+            self._discard(row["id"], needed)
+        else:
+            self._behind.submit(self._discard, row["id"], needed)
+
+    def _discard(self, trial: str, needed: set[str]) -> None:
+        for path, _ in list(files_in(self.stored / "checkpoints" / trial)):
             # Names are in order; of a later one the message may be on its way.
             if path.name not in needed and (not needed or path.name < max(needed)):
                 path.unlink(missing_ok=True)

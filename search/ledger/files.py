@@ -13,7 +13,9 @@ from typing import Any
 import psutil
 
 from losstune.search.ledger.book import checkpoints, resumable
+from losstune.trainables.disk import DiskError
 from losstune.trainables.messages import Saved
+from losstune.trainables.storage import Place, files_in
 
 Row = dict[str, Any]
 LARGEST_PID = 2**31 - 1
@@ -21,12 +23,15 @@ _CUT_SHORT = re.compile(r"\..+\.(\d+)(-wal|-shm|-journal)?")  # ".NAME.PID": a w
 KEPT = {"predictions": "npz", "weights": "pt"}  # what is kept of a confirmed member, and how it is stored
 
 
-def needless(folder: Path, rows: Iterable[Row]) -> list[Path]:
-    """Checkpoints that no trial goes on from, and what processes that were killed have left. For a study at rest."""
-    needed = {folder / saved.path for row in rows if resumable(row) for saved in checkpoints(row)}
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    return [path for path in files if _is_cut_short(path.name) or path.match("ledger/stalled-*.txt")
-            or (path.is_relative_to(folder / "checkpoints") and path not in needed)]  # fmt: skip
+def needless(folder: Path, stored: Place, rows: Iterable[Row]) -> dict[Place, int]:
+    """Checkpoints that no trial goes on from, and what processes that were killed have left, with their bytes.
+
+    stored: the place of the checkpoints. For a study at rest.
+    """
+    needed = {stored / saved.path for row in rows if resumable(row) for saved in checkpoints(row)}
+    left = {path: size for place in {folder, stored} if isinstance(place, Path) for path, size in files_in(place)
+            if _is_cut_short(path.name) or path.match("ledger/stalled-*.txt")}  # fmt: skip
+    return left | {path: size for path, size in files_in(stored / "checkpoints") if path not in needed}
 
 
 def _is_cut_short(name: str) -> bool:
@@ -37,16 +42,18 @@ def _is_cut_short(name: str) -> bool:
     return number == os.getpid() or not psutil.pid_exists(number)
 
 
-def remove(folder: Path, paths: Iterable[Path]) -> None:
+def remove(folder: Place, paths: Iterable[Place]) -> None:
     """Remove files, and the folders of checkpoints that are empty then."""
     for path in paths:
         path.unlink(missing_ok=True)
+    if not isinstance(folder, Path):
+        return  # an object store has no folders
     for place in (*(folder / "checkpoints").glob("*"), folder / "checkpoints"):
         with contextlib.suppress(OSError):  # not empty, or not there
             place.rmdir()
 
 
-def damaged_checkpoints(folder: Path, row: Row) -> list[Saved]:
+def damaged_checkpoints(folder: Place, row: Row) -> list[Saved]:
     """The checkpoints of a trial that are missing or not what was written."""
     return [saved for saved in checkpoints(row) if digest_of(folder / saved.path) != saved.digest]
 
@@ -62,37 +69,38 @@ def first_members(
     return {row["loss"]: row for row in sorted(own, key=lambda row: -row["number"])}
 
 
-def damaged_files(folder: Path, row: Row, weights_needed: bool) -> list[Path]:
+def damaged_files(folder: Place, row: Row, weights_needed: bool) -> list[str]:
     """The files of a confirmed member that are not what was written, or missing."""
     found, known = [], row["files"] or {}
     for kind, suffix in KEPT.items():
-        path = folder / kind / f"{row['id']}.{suffix}"
+        name = f"{kind}/{row['id']}.{suffix}"
         if kind == "weights" and not weights_needed:
             continue
-        if not path.is_file() or (kind in known and digest_of(path) != known[kind]):
-            found.append(path)
+        digest = digest_of(folder / name)
+        if digest is None or (kind in known and digest != known[kind]):
+            found.append(name)
     return found
 
 
-def digest_of(path: Path) -> str | None:
-    """The sha256 of a file's content in hex; None when it cannot be read."""
+def digest_of(path: Place) -> str | None:
+    """The sha256 of a file's content in hex; None when it cannot be read. DiskError where a store does not answer."""
     try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        if isinstance(path, Path):
+            with open(path, "rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except DiskError:
+        raise
     except OSError:
         return None
 
 
-def sizes(folder: Path) -> dict[str, int]:
+def sizes(folder: Place) -> dict[str, int]:
     """Bytes below each folder of a study, largest first."""
-    found = {place.name: sum(_size(os.path.join(at, name)) for at, _, names in os.walk(place) for name in names)
-             for place in folder.iterdir() if place.is_dir()}  # fmt: skip
+    found: dict[str, int] = {}
+    for path, size in files_in(folder):
+        part, _, rest = str(path).removeprefix(f"{folder}/").partition("/")
+        if rest:  # what lies in the folder itself is none of a study's
+            found[part] = found.get(part, 0) + size
     return dict(sorted(found.items(), key=lambda pair: -pair[1]))
 
-
-def _size(path: str) -> int:
-    """The bytes of a file; 0 of one that is gone by now: a running study removes checkpoints."""
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return 0

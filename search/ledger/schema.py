@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, Column, Float, Integer, MetaData, String, Table, UniqueConstraint
+from sqlalchemy import Column, Float, Integer, MetaData, String, Table, UniqueConstraint
+
+from losstune.search.ledger.values import Json
 
 VERSION = 3
 metadata = MetaData()
@@ -10,7 +12,7 @@ metadata = MetaData()
 BACKEND_ON = "backend on "  # keys of meta under which is what was measured, by kind of device
 # The study's identity, the schema's version, the data's facts, the generation of the run that may write, and per device
 # model the backend that was measured there.
-meta = Table("meta", metadata, Column("key", String, primary_key=True), Column("value", JSON, nullable=False))
+meta = Table("meta", metadata, Column("key", String, primary_key=True), Column("value", Json, nullable=False))
 
 trials = Table(
     "trials", metadata,
@@ -19,9 +21,9 @@ trials = Table(
     Column("round", Integer, nullable=False),  # confirms are counted: new trials after a confirm start another
     Column("loss", String, nullable=False),
     Column("number", Integer, nullable=False),  # search: the how manieth ask of its loss; confirm: the seed
-    Column("parameters", JSON, nullable=False),  # the searched ones
-    Column("configuration", JSON, nullable=False),  # all: the loss's own, learning_rate, weight_decay
-    Column("seeds", JSON, nullable=False),
+    Column("parameters", Json, nullable=False),  # the searched ones
+    Column("configuration", Json, nullable=False),  # all: the loss's own, learning_rate, weight_decay
+    Column("seeds", Json, nullable=False),
     Column("epochs", Integer, nullable=False),  # how many it may train
     Column("state", String, nullable=False),  # running | complete | stopped | failed | cut
     Column("reason", String),
@@ -36,10 +38,10 @@ trials = Table(
     Column("score", Float),  # the best seed-mean of the study's metric on validation, of its reports so far
     Column("best_epoch", Integer),
     Column("slot_seconds", Float, nullable=False, default=0.0),
-    Column("checkpoints", JSON),  # the last two, the latest first: path from the study's folder, digest, epoch
+    Column("checkpoints", Json),  # the last two, the latest first: path from the study's folder, digest, epoch
     Column("joined", Integer, nullable=False, default=0, server_default="0"),  # the lane's epochs when it was asked
-    Column("results", JSON),  # confirm: metrics on validation and test
-    Column("files", JSON),  # confirm: the sha256 of the member's predictions and weights
+    Column("results", Json),  # confirm: metrics on validation and test
+    Column("files", Json),  # confirm: the sha256 of the member's predictions and weights
 )  # fmt: skip
 
 reports = Table(
@@ -51,7 +53,7 @@ reports = Table(
     Column("time", Float, nullable=False),
     Column("score", Float),  # the seed-mean at this epoch
     Column("decision", String, nullable=False),  # go | stop | end
-    Column("curve", JSON, nullable=False),  # per epoch since the last report: epoch, train_loss, scores
+    Column("curve", Json, nullable=False),  # per epoch since the last report: epoch, train_loss, scores
     UniqueConstraint("trial", "epoch"),
 )  # fmt: skip
 

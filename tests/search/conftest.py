@@ -7,7 +7,7 @@ import pytest
 from processes import Running
 from ran import Ran
 
-from losstune.search.standing import ledger_path
+from losstune.search.locations import ledger_path
 
 TEXT = """\
 data: digits

@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from losstune.search import cluster, package
-from losstune.search.cluster import Cluster, Job, Unreachable, on_cluster, status_of, supervise
+from losstune.search.cluster import Cluster, Job, Places, Unreachable, on_cluster, status_of, supervise
+from losstune.search.locations import Locations
 from losstune.search.package import pack
 from losstune.search.study import load_study
 from losstune.spaces import InputError
@@ -103,6 +104,10 @@ class Server:
             start_time=1000 * len(self.jobs), entrypoint=entrypoint))  # fmt: skip
 
 
+def at(out: str, data_root: str | None = None, **locations: str) -> Places:
+    return Places(out, data_root, Locations(**locations))
+
+
 @pytest.fixture
 def there(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", SimpleNamespace())
@@ -114,13 +119,13 @@ def test_a_study_is_submitted_once_and_again_when_its_job_is_over(there, folder)
     """A changed study only when the job that runs has ended; one that writes elsewhere is another matter."""
     (folder / "my.yaml").write_text(TEXT.format("digits"))
     study, changed = load_study(folder / "my.yaml"), load_study(folder / "my.yaml", ("search.trials=9",))
-    first, new = there.submit(study, "/mnt/runs", None)
-    assert new and there.submit(study, "/mnt/runs", None) == (first, False)
+    first, new = there.submit(study, at("/mnt/runs"))
+    assert new and there.submit(study, at("/mnt/runs")) == (first, False)
     with pytest.raises(InputError, match="runs this study as it was before"):
-        there.submit(changed, "/mnt/runs", None)
-    assert there.submit(study, "/mnt/others", "/mnt/data")[1]
+        there.submit(changed, at("/mnt/runs"))
+    assert there.submit(study, at("/mnt/others", "/mnt/data"))[1]
     there.client.jobs[0].status = "FAILED"
-    second, new = there.submit(changed, "/mnt/runs", None)
+    second, new = there.submit(changed, at("/mnt/runs"))
     assert new and second.id != first.id and len(there.client.jobs) == 3
     assert "--out /mnt/others --data-root /mnt/data" in there.client.jobs[1].entrypoint
 
@@ -129,11 +134,11 @@ def test_a_study_that_cannot_go_along_is_the_users_error_and_no_clusters(there, 
     """A supervisor would wait for a cluster for ever."""
     (folder / "my.yaml").write_text(TEXT.format("npz:none.npz"))
     with pytest.raises(InputError, match="there is no file none.npz") as error:
-        there.submit(load_study(folder / "my.yaml"), "/mnt/runs", None)
+        there.submit(load_study(folder / "my.yaml"), at("/mnt/runs"))
     assert not isinstance(error.value, Unreachable)
     (folder / "my.yaml").write_text(TEXT.format("digits"))
     with pytest.raises(InputError, match="--pip none.txt: .*allowed: a text file of requirements") as error:
-        there.submit(load_study(folder / "my.yaml"), "/mnt/runs", None, Path("none.txt"))
+        there.submit(load_study(folder / "my.yaml"), at("/mnt/runs"), Path("none.txt"))
     assert not isinstance(error.value, Unreachable) and not there.client.jobs
 
 
@@ -141,6 +146,19 @@ def test_no_cluster_is_one_line(there):
     there.client.fails = True
     with pytest.raises(Unreachable, match="--address http://127.0.0.1:8265: Connection refused; allowed: "):
         there.find("my")
+
+
+def test_where_its_parts_are_goes_along_and_what_a_lost_head_costs_is_said(there, folder):
+    """Of what is neither in a storage nor on a server."""
+    (folder / "my.yaml").write_text(TEXT.format("digits"))
+    ledger, storage = "postgresql://me@db/studies", "s3://mine/runs"
+    both = at("/mnt/runs", ledger=ledger, storage=storage)
+    there.submit(load_study(folder / "my.yaml"), both)
+    assert f"--storage {storage} --ledger {ledger}" in there.client.jobs[0].entrypoint
+    assert both.lost_with_head == ""
+    assert "all of the study" in at("/mnt/runs").lost_with_head
+    assert "checkpoints and predictions are" in at("/mnt/runs", ledger=ledger).lost_with_head
+    assert "the ledger is on the head" in at("/mnt/runs", storage=storage).lost_with_head
 
 
 def test_a_relative_folder_is_refused():

@@ -13,7 +13,7 @@ from losstune.search.doctor import examine
 from losstune.search.ledger import read, write
 from losstune.search.ledger.copies import COPY_SECONDS, Copies, copy, copy_of, mend, unsound, wrong_with
 from losstune.search.ledger.database import Ledger, set_meta
-from losstune.search.standing import ledger_path
+from losstune.search.locations import ledger_path
 
 
 @pytest.fixture
@@ -50,75 +50,75 @@ def test_a_copy_holds_what_was_committed_while_others_write(folder):
     ledger = recorded(folder, 0, 1)
     with ledger.transaction() as tx:
         write.add_trial(tx, **trial(2))
-        copy(ledger.path, copy_of(ledger.path))
+        copy(ledger.at, copy_of(ledger.at))
     ledger.close()
-    with sqlite3.connect(copy_of(ledger.path)) as connection:
+    with sqlite3.connect(copy_of(ledger.at)) as connection:
         assert connection.execute("SELECT count(*) FROM trials").fetchone() == (2,)
-    assert unsound(copy_of(ledger.path)) is None
+    assert unsound(copy_of(ledger.at)) is None
 
 
 def test_a_run_copies_now_and_then(folder, monkeypatch):
     """Neither at every look, nor never."""
     ledger = recorded(folder, 0)
-    copies, clock = Copies(ledger.path), [0.0]
+    copies, clock = Copies(ledger.at), [0.0]
     monkeypatch.setattr("losstune.search.ledger.copies.time.monotonic", lambda: copies._due - COPY_SECONDS + clock[0])
     copies.keep()
-    assert not copy_of(ledger.path).exists()
+    assert not copy_of(ledger.at).exists()
     clock[0] = COPY_SECONDS
     copies.keep()
-    assert copy_of(ledger.path).exists()
+    assert copy_of(ledger.at).exists()
     ledger.close()
 
 
 def test_a_damaged_ledger_does_not_replace_a_sound_copy(folder):
     ledger = recorded(folder, *range(200))
-    Copies(ledger.path).keep_now()
+    Copies(ledger.at).keep_now()
     ledger.close()
-    before = copy_of(ledger.path).read_bytes()
-    damage(ledger.path)
-    Copies(ledger.path).keep_now()
-    assert copy_of(ledger.path).read_bytes() == before
-    assert sorted(path.name for path in ledger.path.parent.iterdir() if path.name.startswith(".")) == []
+    before = copy_of(ledger.at).read_bytes()
+    damage(ledger.at)
+    Copies(ledger.at).keep_now()
+    assert copy_of(ledger.at).read_bytes() == before
+    assert sorted(path.name for path in ledger.at.parent.iterdir() if path.name.startswith(".")) == []
 
 
 def test_the_doctor_puts_the_copy_in_a_damaged_ledgers_place(folder, losstune, monkeypatch):
     """The damaged one is kept: somebody may know better."""
     monkeypatch.setattr("losstune.search.doctor._mlflow", lambda _: ())
     ledger = recorded(folder, *range(200))
-    Copies(ledger.path).keep_now()
+    Copies(ledger.at).keep_now()
     with ledger.transaction() as tx:
         write.add_trial(tx, **trial(200))
     ledger.close()
-    damage(ledger.path)
+    damage(ledger.at)
     said = losstune("doctor", "my", "--out", folder.parent)
     assert said.status == 0 and "the ledger is damaged" in said.out and "is trained again" in said.out, said
     assert asked(folder) == list(range(200))
-    assert len(list(ledger.path.parent.glob("damaged-*-ledger.db"))) == 1
+    assert len(list(ledger.at.parent.glob("damaged-*-ledger.db"))) == 1
     assert losstune("doctor", "my", "--out", folder.parent).out == "nothing is wrong\n"
 
 
 def test_without_a_sound_copy_nothing_is_touched(folder):
     ledger = recorded(folder, *range(200))
     ledger.close()
-    damage(ledger.path)
-    before = ledger.path.read_bytes()
+    damage(ledger.at)
+    before = ledger.at.read_bytes()
     (finding,) = examine(folder)
     assert finding.repaired is None and "damaged" in finding.what
-    assert ledger.path.read_bytes() == before
+    assert ledger.at.read_bytes() == before
 
 
 @pytest.mark.parametrize("left", [None, b""])
 def test_a_ledger_that_is_gone_or_empty_comes_back_from_its_copy(folder, left):
     """Neither is taken for a study that has not begun."""
     ledger = recorded(folder, *range(5))
-    Copies(ledger.path).keep_now()
+    Copies(ledger.at).keep_now()
     ledger.close()
-    for path in ledger.path.parent.glob("ledger.db*"):
+    for path in ledger.at.parent.glob("ledger.db*"):
         path.unlink()
     if left is not None:
-        ledger.path.write_bytes(left)
-    assert wrong_with(ledger.path)
-    assert "the copy of" in mend(ledger.path) and asked(folder) == list(range(5))
+        ledger.at.write_bytes(left)
+    assert wrong_with(ledger.at)
+    assert "the copy of" in mend(ledger.at) and asked(folder) == list(range(5))
 
 
 class Killed(BaseException):
@@ -154,11 +154,11 @@ def mend_and_die(ledger: Path, call: int, done: bool) -> str | None:
 def journal_of_another(folder: Path) -> list[int]:
     """Its own file is sound, but not with what lies beside it. What the ledger should hold in the end."""
     ledger = recorded(folder, *range(20))
-    Copies(ledger.path).keep_now()
+    Copies(ledger.at).keep_now()
     with ledger.transaction() as tx:
         write.add_trial(tx, **trial(20))
     ledger.close()
-    leave_journal(ledger.path)
+    leave_journal(ledger.at)
     return list(range(21))
 
 

@@ -16,7 +16,7 @@ from losstune.search.ledger import schema
 from losstune.search.ledger.database import get_meta
 from losstune.search.ledger.lock import RunLock
 from losstune.search.ledger.lock import holder as held_by
-from losstune.search.standing import ledger_path
+from losstune.search.locations import ledger_path
 from losstune.search.tracked_runs import picture
 from losstune.spaces import InputError
 from losstune.trainables import predictions

@@ -13,10 +13,10 @@ from ran import Ran
 from losstune.search.ledger import read, write
 from losstune.search.ledger.copies import copy_of
 from losstune.search.ledger.database import Ledger, set_meta
+from losstune.search.locations import ledger_path
 from losstune.search.phases import _report_inputs
 from losstune.search.plan import make_plan
 from losstune.search.provenance import record
-from losstune.search.standing import ledger_path
 from losstune.search.study import load_study
 from losstune.trainables import checkpoint
 from losstune.trainables.messages import Saved

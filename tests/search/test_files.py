@@ -36,7 +36,7 @@ def put(path, size: int = 10) -> None:
 
 
 def names(folder, rows=()) -> set[str]:
-    return {str(path.relative_to(folder)) for path in needless(folder, rows)}
+    return {str(path.relative_to(folder)) for path in needless(folder, folder, rows)}
 
 
 @pytest.mark.parametrize("journal", ["", "-wal", "-shm", "-journal"])

@@ -20,7 +20,7 @@ from losstune.search import phases
 from losstune.search.ledger import read
 from losstune.search.ledger.database import Ledger
 from losstune.search.ledger.lock import RunLock
-from losstune.search.standing import ledger_path
+from losstune.search.locations import ledger_path
 from losstune.search.stopping import stop_study
 from losstune.spaces import InputError
 

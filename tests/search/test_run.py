@@ -13,8 +13,8 @@ from ran import Ran, assert_as_retrained, folder_with, retrained
 
 from losstune import load_model, load_results
 from losstune.search.ledger import read
+from losstune.search.locations import ledger_path
 from losstune.search.plan import make_plan
-from losstune.search.standing import ledger_path
 from losstune.search.study import load_study
 from losstune.trainables.metrics import accuracy
 

@@ -23,7 +23,7 @@ from processes import GUARD
 from losstune.search import tracking
 from losstune.search.ledger import write
 from losstune.search.ledger.database import Ledger, set_meta
-from losstune.search.standing import ledger_path
+from losstune.search.locations import ledger_path
 from losstune.search.tracked_runs import picture
 from losstune.search.tracking import Projection, problem, sync, tracking_uri, ui_command, ui_page
 from losstune.spaces import InputError

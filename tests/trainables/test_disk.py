@@ -57,7 +57,7 @@ def test_whatever_keeps_a_checkpoint_from_being_written_ails_the_disk(tmp_path, 
     (tmp_path / "file").write_text("")
     (tmp_path / "folder").mkdir()
     said = trouble_of(lambda: checkpoint.write_bytes(tmp_path / where, b"x"))
-    assert said.startswith("a file cannot be written: ") and str(tmp_path) in said
+    assert said.startswith("a file cannot be read or written: ") and str(tmp_path) in said
     assert trouble_of(lambda: (tmp_path / "folder").read_bytes()) is None
 
 
