@@ -234,7 +234,7 @@ def report(folder: Path, ledger: Ledger) -> Path:
     from losstune.search.recorded import load_results
     from losstune.search.winner import write_winner
 
-    results = load_results(folder)
+    results = load_results(folder, search_curves=False)
     if results.members.empty:
         raise InputError(f"{folder}: nothing is confirmed yet; allowed: a study whose confirm has begun")
     page = write_report(results, folder / "report")

@@ -25,20 +25,22 @@ from losstune.spaces import InputError
 Row = dict[str, Any]
 
 
-def load_results(folder: str | Path) -> Results:
+def load_results(folder: str | Path, search_curves: bool = True) -> Results:
     """The results of a study from its output folder, for example "runs/digits".
 
-    InputError when there is no ledger, there is nothing in it yet, or it is damaged.
+    search_curves: whether curves holds those of every trial of the search, or of the chosen ones alone: a report shows
+    no more, and where trials are many the others take most of the time. InputError when there is no ledger, there is
+    nothing in it yet, or it is damaged.
     """
     ledger = Ledger.open(ledger_at(Path(folder)))
     try:
         with understood(ledger.at):
-            return _results(ledger, Path(folder))
+            return _results(ledger, Path(folder), search_curves)
     finally:
         ledger.close()
 
 
-def _results(ledger: Ledger, folder: Path) -> Results:
+def _results(ledger: Ledger, folder: Path, search_curves: bool) -> Results:
     with ledger.reading() as tx:
         about = get_meta(tx, "study")
         if about is None:
@@ -52,7 +54,10 @@ def _results(ledger: Ledger, folder: Path) -> Results:
         search = [row for row in trials if row["phase"] == "search"]
         confirm = [row for row in trials if row["phase"] == "confirm" and row["round"] == round_
                    and row["number"] < about["confirm"]["seeds"]]  # fmt: skip
-        curves = _curves(search + confirm, read.curves(tx), metric)
+        chosen = {row["trial"] for row in choices}
+        shown = [*(row for row in search if search_curves or row["id"] in chosen), *confirm]
+        of = None if search_curves else [row["id"] for row in shown]
+        curves = _curves(shown, read.curves(tx, of), metric)
     how, spaces = _searched(about, written)
     greater = about["greater_is_better"]
     return Results(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from sqlalchemy import Connection, func, select
@@ -10,6 +10,7 @@ from sqlalchemy import Connection, func, select
 from losstune.search.ledger.schema import BACKEND_ON, choices, events, lanes, meta, reports, trials
 
 Row = dict[str, Any]
+MOST_NAMED = 10_000  # trials in one question; databases have a limit to it
 
 
 def all_trials(tx: Connection, phase: str | None = None) -> list[Row]:
@@ -22,9 +23,14 @@ def all_reports(tx: Connection) -> list[Row]:
     return _rows(tx, select(reports).order_by(reports.c.sequence))
 
 
-def curves(tx: Connection) -> Iterator[tuple[str, float, list[Row]]]:
-    """Trial, time and curve of each report, in order, a few at a time: all of them at once are most of a ledger."""
+def curves(tx: Connection, of: Collection[str] | None = None) -> Iterator[tuple[str, float, list[Row]]]:
+    """Trial, time and curve of each report, in order, a few at a time: all of them at once are most of a ledger.
+
+    of: trials, at least whose reports are wanted; None: those of all.
+    """
     query = select(reports.c.trial, reports.c.time, reports.c.curve).order_by(reports.c.sequence)
+    if of is not None and len(of) <= MOST_NAMED:
+        query = query.where(reports.c.trial.in_(of))
     yield from tx.execute(query.execution_options(yield_per=1000))
 
 
