@@ -1,4 +1,4 @@
-"""What a running study keeps for the day when its disk or its machine is lost: copies of the ledger, and the report."""
+"""Holding a study for one run, and what it keeps for the day when its disk or machine is lost: copies, the report."""
 
 from __future__ import annotations
 
@@ -6,140 +6,246 @@ import contextlib
 import json
 import os
 import socket
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from losstune.search.ledger.copies import Copies, copy_of
-from losstune.search.ledger.database import Superseded
+from losstune.search.ledger.copies import JOURNALS, Copies, brought_note, copy_of, unsound
+from losstune.search.ledger.database import Ledger, Superseded, get_meta, set_meta
+from losstune.search.ledger.lock import RunLock
 from losstune.search.ledger.postgresql import Server
-from losstune.search.locations import Locations, files_of, locations_of
+from losstune.search.locations import confirm, files_of, locations_of
 from losstune.spaces import InputError
 from losstune.trainables.checkpoint import write_bytes
-from losstune.trainables.disk import DiskError
 from losstune.trainables.storage import Place, files_in, said_by
 
-SIGN_SECONDS = 20.0  # between signs in the storage that the run lives which writes there
-GONE_SECONDS = 60.0  # after so long without a sign it does not
+SIGN_SECONDS = 15.0  # between signs in the storage that the run lives which writes there
+GONE_SECONDS = 90.0  # after so long without a sign it does not
 SINCE = "%Y-%m-%d %H:%M:%S"
+LAST_RUN = "last_run"  # the key of meta under which a ledger has the id of the run that was its last
 Note = Callable[[str], Any]
 
 
-class Backup:
-    """An SQLite ledger's copies: one beside it, and one in the study's storage, if it has one.
+@contextlib.contextmanager
+def held(folder: Path, at: Path | Server, note: Note, purpose: str = "other",
+         patience: float = 0.0) -> Iterator[Backup]:  # fmt: skip
+    """Hold a study for this process, which may then write its ledger; InputError when another process holds it.
 
-    A ledger's lock keeps two runs on one machine apart, and the storage those of two machines: each says there that it
-    lives, and one that finds another's word there ends (Superseded). at: a ledger on a server needs nothing of this.
+    What keeps two processes apart is a lock on one machine, and among machines the ledger's server or, for a file, what
+    runs write into the storage. at: the study's ledger; a file is then the newest that there is. purpose: as RunLock
+    has it. patience: seconds to wait where another machine holds a study on a server, and may be gone.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.callback(RunLock(folder / "ledger", purpose).release)
+        if isinstance(at, Server):
+            stack.enter_context(at.held(note, patience))
+        backup = Backup(at, folder, note)
+        stack.enter_context(backup.signed())
+        yield backup
+
+
+class Backup:
+    """A ledger's copies: one beside it, and one in the study's storage, if there is one and the ledger is a file.
+
+    In the storage lies the word of the run that may write there: its id, whether its ledger says so too (recorded),
+    that it lives, and at last that it has ended. A run that finds another's there ends (Superseded), and a machine
+    whose ledger is not that of the last run takes the copy.
     """
 
     def __init__(self, at: Path | Server, folder: Path, note: Note):
-        self.copies, self.note = Copies(at) if isinstance(at, Path) else None, note
+        self.at, self.folder, self.note = at, folder, note
         self.stored = files_of(folder) if locations_of(folder).storage is not None else None
+        self.copies = Copies(at) if isinstance(at, Path) else None
         self.signs = self.copies is not None and self.stored is not None
-        self.run = {"run": uuid.uuid4().hex, "host": socket.gethostname(), "pid": os.getpid(),
-                    "since": time.strftime(SINCE)}  # fmt: skip
-        self._told, self._brought, self._failing = 0.0, 0, False  # when it last told, and of which copy; see keep
+        self.superseded: str | None = None
+        self.word: dict[str, Any] = {
+            "run": uuid.uuid4().hex, "recorded": False, "before": None, "ended": False, "host": socket.gethostname(),
+            "folder": str(folder), "pid": os.getpid(), "since": time.strftime(SINCE),
+        }  # fmt: skip
+        self._failing, self._brought = False, 0  # whether the storage takes nothing now; the time of the copy there
+        self._ending, self._bringing = threading.Event(), threading.Lock()
+
+    # --- the one run ---
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[Backup]:
-        """Around a run: by what the storage knows, the only one. InputError when that of another machine lives."""
+    def signed(self) -> Iterator[None]:
+        """Around all that a process does with a study. InputError when a run of another machine lives."""
         if not self.signs:
-            yield self
+            yield
             return
-        self._wait_for_another()
+        last = self._wait_for_another()
+        self.word["before"] = last
         self._tell()
-        yield self
-        with contextlib.suppress(OSError):
-            if _run_of(self._said()) == self.run["run"]:
-                self._sign.unlink(missing_ok=True)
+        self._take_newest(last)
+        thread = threading.Thread(target=self._go_on_telling, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._ending.set()
+            thread.join(SIGN_SECONDS)  # a storage that does not answer may keep it for longer
+            with contextlib.suppress(OSError):
+                if self._is_ours():
+                    self.word["ended"] = True
+                    self._tell()
 
     @property
-    def _sign(self) -> Place:
-        return self.stored / "ledger" / "run.json"
+    def _place(self) -> Place:
+        return self.stored / "ledger"
 
-    def _wait_for_another(self) -> None:
+    def _wait_for_another(self) -> str | None:
+        """Wait until no other run lives; the id of the last one whose ledger was recorded."""
         found, until = self._said(), time.monotonic() + GONE_SECONDS
-        if found is None or found.get("host") == socket.gethostname():  # whose lock this process holds
-            return
-        who = f"process {found.get('pid')} on {found.get('host')}, since {found.get('since')},"
-        self.note(f"{who} runs this study, or did and is gone: waiting up to {GONE_SECONDS:g} s to know")
-        while time.monotonic() < until:
+        ours = (self.word["host"], self.word["folder"])
+        while found and not found.get("ended") and (found.get("host"), found.get("folder")) != ours:
+            who = f"process {found.get('pid')} on {found.get('host')}, since {found.get('since')},"
+            if until - time.monotonic() > GONE_SECONDS - 1:
+                self.note(f"{who} runs this study, or did and is gone: waiting up to {GONE_SECONDS:g} s to know")
             time.sleep(1.0)
             now = self._said()
-            if now is None:
-                return
-            if now != found:
-                raise InputError(f"{self._sign}: {who} is running this study; allowed: one run at a time")
+            if now and not now.get("ended") and now != found:
+                raise InputError(f"{self._place}: {who} is running this study; allowed: one run at a time")
+            if time.monotonic() > until:
+                break
+            found = now
+        return None if not found else found.get("run") if found.get("recorded") else found.get("before")
 
     def _said(self) -> dict[str, Any] | None:
-        """What the last run there has said; None when it has ended. Of what cannot be understood nobody is known."""
+        """The word in the storage; None where there is none. Of what cannot be understood nothing is known."""
         try:
-            said = json.loads(self._sign.read_bytes())
+            said = json.loads((self._place / "run.json").read_bytes())
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (ValueError, RecursionError):
             return {}
         return said if isinstance(said, dict) else {}
 
+    def _is_ours(self) -> bool:
+        said = self._said()
+        if said is not None and said.get("run") != self.word["run"]:
+            self.superseded = f"{self._place}: a run on {said.get('host')} has continued this study"
+        return self.superseded is None
+
     def _tell(self) -> None:
-        self._told = time.monotonic()
-        write_bytes(self._sign, json.dumps({**self.run, "lives": time.strftime(SINCE)}).encode())
+        word = {**self.word, "lives": time.time()}
+        write_bytes(self._place / "run.json", json.dumps(word).encode())
 
-    def keep(self, now: bool = False) -> None:
-        """Copy the ledger if it is time, and say that the run lives. What goes wrong with a copy ends no study.
+    def _go_on_telling(self) -> None:
+        """Say that the run lives, whatever else it does meanwhile, and bring new copies."""
+        while not self._ending.wait(SIGN_SECONDS):
+            with self._outages_noted():
+                if not self._is_ours():
+                    return
+                self._tell()
+                self._bring()
 
-        now: whether or not it is time. Superseded where a run on another machine has continued the study.
-        """
-        if self.copies is not None:
-            self.copies.keep_now() if now else self.copies.keep()
-        if not self.signs or (time.monotonic() - self._told < SIGN_SECONDS and not now):
-            return
+    @contextlib.contextmanager
+    def _outages_noted(self) -> Iterator[None]:
+        """What a storage does not take now ends no study, and is said once."""
         try:
-            said = self._said()
-            if said is not None and _run_of(said) != self.run["run"]:
-                raise Superseded(f"{self._sign}: a run on {said.get('host')} has continued this study")
-            self._tell()
-            self._bring()
+            yield
             self._failing = False
         except OSError as error:
-            self._told = time.monotonic()
             if not self._failing:
-                self.note(f"the storage does not take the ledger's copy now: {said_by(error)}")
+                self.note(f"the storage takes no copy of the ledger now: {said_by(error)}")
             self._failing = True
 
+    # --- copies ---
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[Ledger]:
+        """The ledger, made if there is none, for this process to write."""
+        ledger = Ledger.create_or_open(self.at)
+        try:
+            if self.signs:
+                with ledger.transaction() as tx:
+                    set_meta(tx, LAST_RUN, self.word["run"])
+                self.word["recorded"] = True
+                with self._outages_noted():
+                    self._tell()
+            confirm(self.folder)
+            yield ledger
+        finally:
+            if self.signs and self.superseded is None:
+                self.keep(now=True)
+            ledger.close()
+
+    def keep(self, now: bool = False) -> None:
+        """Copy the ledger if it is time; now: whether or not it is, and into the storage too.
+
+        Superseded where a run on another machine has continued the study.
+        """
+        if self.superseded:
+            raise Superseded(self.superseded)
+        if self.copies is not None:
+            self.copies.keep_now() if now else self.copies.keep()
+        if self.signs and now:
+            with self._outages_noted():
+                if self._is_ours():
+                    self._bring()
+
     def _bring(self) -> None:
-        copy = copy_of(self.copies.ledger)
-        as_of = copy.stat().st_mtime_ns if copy.is_file() else 0
-        if as_of > self._brought:
-            write_bytes(self.stored / "ledger" / copy.name, copy.read_bytes())
-            self._brought = as_of
+        """Bring the copy to the storage, if it is a new one, and note from when it is."""
+        with self._bringing:
+            copy = copy_of(self.at)
+            as_of = copy.stat().st_mtime_ns if copy.is_file() else 0
+            if as_of > self._brought:
+                write_bytes(self._place / copy.name, copy.read_bytes())
+                self._brought = as_of
+                brought_note(self.at).touch()
+                os.utime(brought_note(self.at), ns=(as_of, as_of))
+
+    def _take_newest(self, last: str | None) -> None:
+        """Put the storage's copy in the ledger's place, if the last run was not with what is here."""
+        path = self.at
+        if path.is_file() and (last is None or _last_run(path) == last):
+            return
+        try:
+            content = (self._place / copy_of(path).name).read_bytes()
+        except FileNotFoundError:
+            return
+        new = path.with_name(f".{path.name}.{os.getpid()}")
+        write_bytes(new, content)
+        try:
+            wrong = unsound(new, own=True)
+            if wrong is not None:
+                raise InputError(f"{self._place / copy_of(path).name}: not a readable ledger ({wrong}); allowed: a "
+                                 "sound copy in its place")  # fmt: skip
+            _set_aside(path)
+            os.replace(new, path)
+        finally:
+            new.unlink(missing_ok=True)
+        self.note(f"the ledger is the copy of {self._place}; what was recorded since is trained again")
 
     def keep_report(self, report: Path) -> None:
         """Bring the report's files to the storage."""
         if self.stored is None:
             return
-        try:
+        with self._outages_noted():
             for path, _ in files_in(report):
                 write_bytes(self.stored / "report" / path.relative_to(report), path.read_bytes())
-        except OSError as error:
-            self.note(f"the storage does not take the report now: {said_by(error)}")
 
 
-def _run_of(said: dict[str, Any] | None) -> Any:
-    return None if said is None else said.get("run")
+def _last_run(path: Path) -> str | None:
+    """The id of the last run of a file of a ledger; None where there is none, or it cannot be read."""
+    with contextlib.suppress(InputError):
+        ledger = Ledger.open(path)
+        try:
+            with ledger.reading() as tx:
+                return get_meta(tx, LAST_RUN)
+        finally:
+            ledger.close()
+    return None
 
 
-def fetch(folder: Path, ledger: Path, note: Note) -> None:
-    """Bring the ledger's copy from the study's storage to a machine that has neither, if there is one there."""
-    if locations_of(folder) == Locations() or ledger.exists() or copy_of(ledger).exists():
-        return
-    try:
-        content = (files_of(folder) / "ledger" / copy_of(ledger).name).read_bytes()
-    except DiskError:
-        raise
-    except OSError:  # there is none
-        return
-    write_bytes(copy_of(ledger), content)
-    note(f"the ledger's copy is fetched from {files_of(folder)}")
+def _set_aside(path: Path) -> None:
+    """Keep an older ledger under another name, its journal with it."""
+    stamp = time.time_ns()
+    for suffix in ("", *JOURNALS):
+        part = path.with_name(path.name + suffix)
+        if part.exists():
+            os.replace(part, path.with_name(f"older-{stamp}-{path.name}{suffix}"))
+    copy_of(path).unlink(missing_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import subprocess
 from pathlib import Path
 from typing import Annotated
@@ -100,16 +99,19 @@ def report(study: StudyName, out: Out = Path("runs")) -> None:
 
     Example: losstune report digits
     """
+    from losstune.search.backup import held
     from losstune.search.ending import say_verdict
     from losstune.search.ledger.database import Ledger
-    from losstune.search.locations import held, ledger_at
+    from losstune.search.locations import ledger_at
+    from losstune.search.notices import say
     from losstune.search.phases import report as write
 
     folder = folder_of(study, out)
     at = ledger_at(folder)
     Ledger.open(at).close()
-    with held(folder, at), contextlib.closing(Ledger.create_or_open(at)) as ledger:
+    with held(folder, at, say) as backup, backup.opened() as ledger:
         write(folder, ledger)
+        backup.keep_report(folder / "report")
     say_verdict(folder, console)
 
 

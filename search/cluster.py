@@ -28,6 +28,7 @@ from losstune.spaces import InputError
 
 STUDY, OUT, DIGEST = "losstune.study", "losstune.out", "losstune.digest"  # a job's metadata
 ENDINGS = (0, 2, 3, 130)  # how losstune ends by itself; with anything else it was ended
+STOPPED, MOST_STOPS = "losstune: the study stopped", 5  # what it says when it cannot go on; how often it may soon after
 QUICKLY, LONGEST_PAUSE = 60.0, 300.0  # seconds: a job that dies so soon is not submitted again at once
 
 
@@ -67,7 +68,8 @@ class Places:
                     "besides: --storage, where a copy of the ledger is kept, and --ledger")  # fmt: skip
         if self.locations.storage is None:
             return (f"checkpoints and predictions are under {self.out}: if that is a disk of the head, they are lost "
-                    "with it, and trained again; allowed besides: --storage")  # fmt: skip
+                    "with it, and trained again once `losstune doctor` has looked; allowed besides: --storage"
+                    )  # fmt: skip
         if self.locations.ledger is None:
             return ("the ledger is on the head, and a copy of it, at most some minutes old, in the storage: what it "
                     "lacks when the head is lost is trained again; allowed besides: --ledger")  # fmt: skip
@@ -183,12 +185,13 @@ def _command(name: str, places: Places) -> str:
 
 def supervise(submit: Callable[[], Job], follow: Callable[[Job], Job], note: Callable[[str], Any],
               sleep: Callable[[float], Any] = time.sleep) -> int:  # fmt: skip
-    """See a study through: submit it again when it was ended by something else than itself. Its exit status.
+    """See a study through: submit it again when it was ended by something else than itself, or was stopped by a full
+    disk, or by a server that was gone, and not again and again at once. Its exit status.
 
     submit: gives the job that runs, or a new one; follow: waits for its end. Both may raise Unreachable, while the head
     is replaced for example: then they are tried again.
     """
-    pause = 5.0
+    pause, stops = 5.0, 0
     while True:
         began = time.monotonic()
         try:
@@ -198,11 +201,12 @@ def supervise(submit: Callable[[], Job], follow: Callable[[Job], Job], note: Cal
         else:
             if job.status == "STOPPED":
                 return 130
-            if job.exit_code in ENDINGS:
+            stops = 0 if STOPPED not in job.message else 1 if time.monotonic() - began > QUICKLY else stops + 1
+            if job.exit_code in ENDINGS and not 0 < stops <= MOST_STOPS:
                 return job.exit_code
             if job.status == "SUCCEEDED":
                 return 0
-            note(f"{job.id} was ended ({' '.join(job.message.split())[:200]}); it is submitted again")
+            note(f"{job.id} was ended ({' '.join(job.message.split())[-200:]}); it is submitted again")
         pause = 5.0 if time.monotonic() - began > QUICKLY else min(LONGEST_PAUSE, 2 * pause)
         sleep(pause)
 

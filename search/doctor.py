@@ -10,11 +10,13 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from losstune.search.backup import held
 from losstune.search.ledger import files, read, write
 from losstune.search.ledger.book import resumable
 from losstune.search.ledger.copies import mend, wrong_with
-from losstune.search.ledger.database import Ledger, get_meta, set_meta, understood
-from losstune.search.locations import files_of, held, is_recorded, ledger_at
+from losstune.search.ledger.database import get_meta, set_meta, understood
+from losstune.search.locations import files_of, is_recorded, ledger_at
+from losstune.search.notices import say
 from losstune.spaces import InputError
 from losstune.trainables.storage import Place
 
@@ -37,19 +39,15 @@ def examine(folder: Path) -> list[Finding]:
     at, stored = ledger_at(folder), files_of(folder)
     if not is_recorded(at) and not (isinstance(at, Path) and wrong_with(at)):
         raise InputError(f"{at}: no ledger there; allowed: the folder of a study that has been run")
-    with held(folder, at):
+    with held(folder, at, say) as backup:
         mended = _mend_ledger(at) if isinstance(at, Path) else None
         if mended is not None and mended.repaired is None:
             return [mended]
-        ledger = Ledger.create_or_open(at)
-        try:
-            with understood(at), ledger.transaction() as tx:
-                rows, reports = read.all_trials(tx), read.all_reports(tx)
-                found = [*_gaps(rows, reports), *_checkpoints(tx, stored, rows), *_members(tx, stored, rows)]
-                for finding in found:
-                    write.add_event(tx, "repair", f"{finding.what}: {finding.repaired or 'not repaired'}")
-        finally:
-            ledger.close()
+        with backup.opened() as ledger, understood(at), ledger.transaction() as tx:
+            rows, reports = read.all_trials(tx), read.all_reports(tx)
+            found = [*_gaps(rows, reports), *_checkpoints(tx, stored, rows), *_members(tx, stored, rows)]
+            for finding in found:
+                write.add_event(tx, "repair", f"{finding.what}: {finding.repaired or 'not repaired'}")
         return [*([mended] if mended else []), *found, *_needless(folder, stored, rows), *_mlflow(folder)]
 
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import sys
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from losstune.search.ledger.lock import RunLock
 from losstune.search.ledger.postgresql import Server, server_of
 from losstune.spaces import InputError
 from losstune.trainables.checkpoint import write_bytes
@@ -49,31 +45,49 @@ class Locations:
 
 
 def locations_of(folder: Path) -> Locations:
-    """Where the parts of the study in a folder are, as its last run has noted."""
+    """Where the parts of the study in a folder are."""
+    return _noted(folder)[0]
+
+
+def _noted(folder: Path) -> tuple[Locations, bool]:
+    """What is noted, and whether there is a ledger there, as far as the note says."""
     path = _note_in(folder)
     try:
         noted = json.loads(path.read_text(encoding="utf-8"))
-        return Locations(noted["storage"], noted["ledger"]).checked()
+        return Locations(noted["storage"], noted["ledger"]).checked(), bool(noted["recorded"])
     except (FileNotFoundError, NotADirectoryError):
-        return Locations()
+        return Locations(), False
     except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise InputError(f"{path}: not what losstune writes ({type(error).__name__}); allowed: its removal, and the "
                          "--storage and --ledger of the study's first run, if any") from None  # fmt: skip
 
 
+def _note(folder: Path, locations: Locations, recorded: bool) -> None:
+    write_bytes(_note_in(folder), json.dumps({**asdict(locations), "recorded": recorded}).encode())
+
+
 def settle(folder: Path, given: Locations) -> None:
-    """Note where the parts of a study are, for all later commands. InputError where they are elsewhere already."""
-    noted, given = locations_of(folder), given.checked()
-    wanted = Locations(given.storage or noted.storage, given.ledger or noted.ledger)
-    if wanted == noted:
-        return
-    if _note_in(folder).is_file() or ledger_path(folder).is_file():
-        for name, before in asdict(noted).items():
-            if before != getattr(wanted, name):
-                raise InputError(f"--{name} {getattr(wanted, name)}: {folder.name} has it in {before or folder}; "
-                                 "allowed: the same, --name for another study, or another --out")  # fmt: skip
-    wanted.check_reached()
-    write_bytes(_note_in(folder), json.dumps(asdict(wanted)).encode())
+    """Note where the parts of a study are to be, for all later commands.
+
+    InputError where they are elsewhere already: what is only tried, and has not been recorded there, may change.
+    """
+    (noted, recorded), given = _noted(folder), given.checked()
+    recorded |= ledger_path(folder).is_file()
+    wanted = Locations(given.storage or noted.storage, given.ledger or noted.ledger) if recorded else given
+    for name, before in asdict(noted).items():
+        if recorded and before != getattr(wanted, name):
+            raise InputError(f"--{name} {getattr(wanted, name)}: {folder.name} has it in {before or folder}; "
+                             "allowed: the same, --name for another study, or another --out")  # fmt: skip
+    if wanted != noted:
+        wanted.check_reached()
+        _note(folder, wanted, recorded=False)
+
+
+def confirm(folder: Path) -> None:
+    """A ledger is where settle has noted it: it stays there."""
+    noted, recorded = _noted(folder)
+    if noted != Locations() and not recorded:
+        _note(folder, noted, recorded=True)
 
 
 def ledger_path(folder: Path) -> Path:
@@ -96,24 +110,6 @@ def ledger_at(folder: Path) -> Path | Server:
 def is_recorded(at: Path | Server) -> bool:
     """Whether there is a ledger at a place."""
     return at.is_file() if isinstance(at, Path) else at.exists()
-
-
-@contextlib.contextmanager
-def held(folder: Path, at: Path | Server, purpose: str = "other", patience: float = 0.0) -> Iterator[None]:
-    """Hold a study for this process, which may then write its ledger; InputError when another process holds it.
-
-    purpose: as RunLock has it. patience: seconds to wait where another machine holds it, which may be gone.
-    """
-    with contextlib.ExitStack() as stack:
-        stack.callback(RunLock(folder / "ledger", purpose).release)
-        if isinstance(at, Server):
-            stack.enter_context(at.held(say, patience))
-        yield
-
-
-def say(text: str) -> None:
-    """Tell the user, beside what a command prints."""
-    print(f"losstune: {text}", file=sys.stderr)
 
 
 def _note_in(folder: Path) -> Path:

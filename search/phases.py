@@ -16,13 +16,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from losstune.search.backup import Backup, fetch
+from losstune.search.backup import Backup, held
 from losstune.search.ledger import files, read
 from losstune.search.ledger.copies import mend, wrong_with
 from losstune.search.ledger.database import Ledger, get_meta, set_meta, understood
 from losstune.search.ledger.lock import RunLock
 from losstune.search.ledger.postgresql import GONE_SECONDS
-from losstune.search.locations import Locations, files_of, held, is_recorded, ledger_at, say, settle
+from losstune.search.locations import Locations, files_of, is_recorded, ledger_at, settle
+from losstune.search.notices import say
 from losstune.search.plan import (
     Plan,
     check_address,
@@ -91,7 +92,6 @@ def run_study(study: Study | str | Path, out: str | Path = "runs", address: str 
     settle(folder, Locations(storage, ledger))
     at = ledger_at(folder)
     if isinstance(at, Path):
-        fetch(folder, at, say)
         _mend(at)
     with understood(at):
         _agree(plan, folder)
@@ -99,11 +99,11 @@ def run_study(study: Study | str | Path, out: str | Path = "runs", address: str 
     if finished is not None:
         return Outcome(folder, finished, new=False, projection_behind=_catch_up(plan, folder))
     check_machine(study) if address is None else check_address(address)
-    with held(folder, at, "run", GONE_SECONDS), Backup(at, folder, say).held() as backup:
-        recorded = Ledger.create_or_open(at)
-        with contextlib.closing(recorded):
+    with held(folder, at, say, "run", GONE_SECONDS) as backup:
+        with understood(at):
+            _agree(plan, folder)  # another run may have begun it since, also on another machine
+        with backup.opened() as recorded:
             with understood(at):
-                _agree(plan, folder)  # another run may have begun it since
                 record(plan, recorded)
             return _go_on(plan, recorded, folder, address, watch, backup)
 
@@ -152,9 +152,7 @@ def _catch_up(plan: Plan, folder: Path) -> str | None:
     if projected:
         return None
     with contextlib.ExitStack() as stack:
-        stack.enter_context(held(folder, ledger.at))
-        ledger = Ledger.create_or_open(ledger.at)
-        stack.callback(ledger.close)
+        ledger = stack.enter_context(stack.enter_context(held(folder, ledger.at, say)).opened())
         with Projection(folder, plan.study.name) as projection:
             projection.finish()
         _note_projected(ledger, projection)
@@ -176,6 +174,7 @@ def _train(plan: Plan, ledger: Ledger, folder: Path, address: str | None, watch:
     interrupted, next_look = False, 0.0
     # Ray prints to standard output what its processes die of, whatever it is told; the ledger has it in a line.
     stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+    backup.keep(now=backup.signs)  # what the storage's copy names is not to be removed
     _tidy(folder, ledger)
     lanes = stack.enter_context(Running(plan, ledger, folder, address))
     with _interruptible() as asked:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +52,7 @@ class Job:
     def own_folder(self) -> Path:
         """Where a lane may write what its own machine alone need read."""
         folder = Path(self.folder)
-        return folder if folder.is_dir() else Path(tempfile.gettempdir()) / f"losstune-{folder.name}"
+        return folder if folder.is_dir() else Path(tempfile.gettempdir()) / f"losstune-{os.getuid()}" / folder.name
 
     def kind_of(self, device: str) -> str:
         """Of what a measurement holds: a device's model, and what the study has fixed."""

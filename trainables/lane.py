@@ -9,18 +9,18 @@ from typing import Any
 
 from losstune.trainables import checkpoint, predictions
 from losstune.trainables.backends import Choice
+from losstune.trainables.conversation import Conversation
 from losstune.trainables.datasets import Split
 from losstune.trainables.inputs import Inputs, Normalization
 from losstune.trainables.job import Job
 from losstune.trainables.losses.combine import loss_of
-from losstune.trainables.messages import Exchange, Message, Order, Orders, Report, Saved
+from losstune.trainables.messages import Exchange, Order, Orders, Report, Saved
 from losstune.trainables.metrics import NotScored, comparable
 from losstune.trainables.scoring import Scorer
 from losstune.trainables.stall import StallGuard, stall_path
 from losstune.trainables.trainer import EpochResult, Stack
 
 NEWS_SECONDS = 1.0  # between epochs a lane is heard of, and asks for its free places, at least this often
-LIFE_SECONDS = 2.0  # in the midst of one it is heard of, and hears that it is to end, this often
 IDLE_SECONDS = 0.05, 1.0  # the first and the longest pause of a lane that has nothing to train
 CHECKPOINT_SECONDS = 15.0  # the most training that a crash can cost a trial, unless saving is slow
 SAVING_SHARE = 20  # what takes t seconds to save is saved after SAVING_SHARE * t at the earliest
@@ -73,7 +73,7 @@ class Lane:
                  guard: StallGuard | None = None):  # fmt: skip
         self.job, self.train, self.validation = job, train, validation
         self.backend, self.width = backend, width
-        self.exchange, self.id = exchange, lane_id
+        self.talk, self.id = Conversation(exchange, lane_id), lane_id
         self.test: Inputs | None = None
         self.held: dict[str, _Held] = {}
         self.alone, self.clock = alone, 0  # the clock counts epochs
@@ -81,10 +81,8 @@ class Lane:
         self.training_seconds, self.epoch_seconds = 0.0, 0.0  # in all, and of the last epoch
         self.saving_seconds = 0.0  # what the last round of checkpoints took
         self.news: list[Report] = []  # not sent yet
-        self.sent, self.unanswered = 0, False  # messages so far, and whether the last one has no answer yet
         self.told_at, self.told_of_training = 0.0, False
         self.pause = IDLE_SECONDS[0]
-        self.early: list[Orders] = []  # what was answered in the midst of an epoch
         self.leaving = False  # it ends because its machine is about to go
         self.guard = guard or StallGuard(stall_path(job.own_folder, lane_id), job.patience)
         self.normalization = Normalization(train.x)
@@ -92,7 +90,8 @@ class Lane:
 
     def _stack(self, train: Split) -> Stack:
         stack = self.job.stack(train, self.validation, self.normalization, self.backend, self.width)
-        stack.moved, stack.is_to_end = self.guard.moved, self._is_to_end
+        stack.moved = self.guard.moved
+        stack.is_to_end = lambda: self.talk.is_to_end(self.training_seconds, self.clock)
         return stack
 
     def close(self) -> None:
@@ -108,17 +107,16 @@ class Lane:
         if self.held:
             self._train()
             self.guard.rest()  # what follows may wait for others
-        early, self.early = self.early, []
+        early, self.talk.early = self.talk.early, []
         if not all(map(self._follow, early)):
             return False
-        waits = self.alone or not self.held
-        if self.unanswered and not self._follow(self.exchange.answer(None if waits else 0.0)):
+        if not self._follow(self.talk.hear(0.0 if self.held and not self.alone else None)):
             return False
-        if self.unanswered or not self._has_news():
+        if self.talk.waits or not self._has_news():
             return True
         patience = self._patience() if self.held else None
         self._tell()
-        return self._follow(self.exchange.answer(patience))
+        return self._follow(self.talk.hear(patience))
 
     def _has_news(self) -> bool:
         if self.news or not self.held or (self.training_seconds and not self.told_of_training):
@@ -126,29 +124,9 @@ class Lane:
         return time.monotonic() - self.told_at > NEWS_SECONDS
 
     def _tell(self) -> None:
-        self._send(self.news, self._free())
-        self.news, self.told_of_training = [], self.training_seconds > 0
-
-    def _send(self, news: list[Report], free: int) -> None:
-        self.sent += 1
         notes, self.stack.notes = self.stack.notes, []
-        self.exchange.send(Message(self.id, self.sent, news, free, self.training_seconds, notes, self.clock))
-        self.unanswered, self.told_at = True, time.monotonic()
-
-    def _is_to_end(self) -> bool:
-        """Asked at every step: whether the conductor wants the lane to end in the midst of an epoch.
-
-        Whatever else it answers waits for the end of the epoch: only there trials join and leave.
-        """
-        if time.monotonic() - self.told_at < LIFE_SECONDS:
-            return False
-        if not self.unanswered:
-            self._send([], 0)
-        elif (orders := self.exchange.answer(0.0)) is not None:
-            self.unanswered, self.told_at = False, time.monotonic()
-            self.early.append(orders)
-            return orders.park or orders.leave or orders.done
-        return False
+        self.talk.send(self.news, self._free(), self.training_seconds, notes, self.clock)
+        self.news, self.told_of_training, self.told_at = [], self.training_seconds > 0, time.monotonic()
 
     def _free(self) -> int:
         """Places for members that nobody has or is to have."""
@@ -170,7 +148,6 @@ class Lane:
         """Do what was answered, if anything. False when there is nothing left to do."""
         if orders is None:
             return True
-        self.unanswered = False
         for trial in orders.stop:
             self._let_go(trial)
         if orders.park or orders.done or orders.leave:
@@ -179,7 +156,7 @@ class Lane:
                 self._park()
             if self.news:
                 self._tell()
-                self.leaving = self.exchange.answer(None).leave
+                self.leaving = self.talk.hear(None).leave
             return False
         for order in orders.start:
             self._start(order, orders.test)
@@ -220,12 +197,20 @@ class Lane:
         took = time.perf_counter() - before
         self.training_seconds += took
         if results is None:
+            self._count_part(took)
             return
         self.clock += 1
         self.epoch_seconds = took
         for trial, result in results.items():
             self._note(self.held[trial], result)
         self._save_those_due()
+
+    def _count_part(self, seconds: float) -> None:
+        """Count what an interrupted epoch took as its trials' cost, by the passes that their members make."""
+        passes = {name: len(held.order.trial.seeds) * loss_of(held.order.trial.loss).passes
+                  for name, held in self.held.items()}  # fmt: skip
+        for name, held in self.held.items():
+            held.seconds += seconds * passes[name] / sum(passes.values())
 
     def _note(self, held: _Held, result: EpochResult) -> None:
         """Record an epoch of a trial; report it if it has failed, is at a rung or at its end."""

@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 STORES = {"s3": "s3://BUCKET/FOLDER", "gs": "gs://BUCKET/FOLDER"}
 OPTIONS = ("endpoint_override", "region", "scheme")  # of a store that speaks S3 elsewhere than at Amazon
-ATTEMPTS = 10  # of a request that fails for a moment, with growing pauses: about two minutes in all
+ATTEMPTS, PATIENCE = 10, 120.0  # of a request that fails for a moment, with growing pauses: so many seconds in all
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,8 @@ class Stored:
             raise
         except OSError as error:
             raise DiskError(error.errno, said_by(error), str(self)) from error
+        except ValueError as error:  # of what the client does not understand
+            raise DiskError(None, " ".join(str(error).split())[:300], str(self)) from error
 
 
 Place = Path | Stored
@@ -122,24 +125,27 @@ def place_of(where: str | os.PathLike) -> Place:
     if "://" not in where:
         return Path(where)
     parts = urlsplit(where)
-    _check(where, parts)
+    _check(parts)
     path = str(PurePosixPath(parts.netloc) / parts.path.strip("/"))
     query = f"?{parts.query}" if parts.query else ""
     return Stored(f"{parts.scheme}://{parts.netloc}{query}", path)
 
 
-def _check(where: str, parts: SplitResult) -> None:
-    allowed = f"allowed: a folder, {', '.join(STORES.values())}"
-    if "@" in parts.netloc:
+def _check(parts: SplitResult) -> None:
+    # What is wrong is not repeated: it may hold a secret.
+    if "@" in parts.netloc or "@" in parts.query:
         raise InputError("--storage: a secret in it would be seen in the list of processes, and kept; allowed: the "
                          "environment (AWS_ACCESS_KEY_ID, GOOGLE_APPLICATION_CREDENTIALS ...), or the machine's role"
                          )  # fmt: skip
     if parts.scheme not in STORES or not parts.netloc:
-        raise InputError(f"{where}: {allowed}")
-    odd = [key for key, _ in parse_qsl(parts.query, keep_blank_values=True) if key not in OPTIONS]
-    if odd or (parts.query and not parse_qsl(parts.query)) or parts.fragment:
-        raise InputError(f"{where}: {', '.join(odd) or parts.fragment or parts.query} is no option of a storage; "
-                         f"allowed: {', '.join(OPTIONS)}")  # fmt: skip
+        raise InputError(f"--storage: is no place; allowed: a folder, {', '.join(STORES.values())}")
+    options = parse_qsl(parts.query, keep_blank_values=True)
+    odd = [key for key, _ in options if key not in OPTIONS]
+    if odd or (parts.query and not options) or parts.fragment:
+        raise InputError(f"--storage: {', '.join(odd) or 'what follows'} is no option of it; allowed: "
+                         f"{', '.join(OPTIONS)}")  # fmt: skip
+    if dict(options).get("scheme", "https") not in ("http", "https"):
+        raise InputError("--storage: scheme is none; allowed: http, https")
 
 
 @cache
@@ -150,7 +156,8 @@ def _file_system(store: str) -> FileSystem:
     parts = urlsplit(store)
     options = dict(parse_qsl(parts.query))
     if parts.scheme == "gs":
-        return fs.GcsFileSystem(**{key: options[key] for key in options if key != "region"})
+        own = {key: options[key] for key in options if key != "region"}
+        return fs.GcsFileSystem(**own, retry_time_limit=timedelta(seconds=PATIENCE))
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     if endpoint:
         options.setdefault("endpoint_override", endpoint)

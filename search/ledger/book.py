@@ -13,10 +13,11 @@ from typing import Any
 from sqlalchemy import Connection
 
 from losstune.search.ledger import read, write
+from losstune.search.ledger.copies import brought_note
 from losstune.search.ledger.database import Ledger
 from losstune.search.locations import files_of
 from losstune.trainables.messages import Report, Saved
-from losstune.trainables.storage import files_in
+from losstune.trainables.storage import Place, files_in
 
 Row = dict[str, Any]
 KEPT = 2  # checkpoints of a trial
@@ -39,6 +40,9 @@ class Book:
         self.ledger, self.folder, self.stored = ledger, ledger.folder, files_of(ledger.folder)
         # An object store answers in tenths of a second, for which no lane is to wait.
         self._behind = None if isinstance(self.stored, Path) else ThreadPoolExecutor(1)
+        # Another machine that goes on with the ledger's copy in a storage needs what that copy names.
+        self._brought = brought_note(ledger.at) if isinstance(ledger.at, Path) and self.stored != self.folder else None
+        self._unneeded: dict[Place, int] = {}  # since when, in ns
         self.trials: dict[str, Row] = {}
         self.running: dict[str, Row] = {}
         self.decisions: dict[tuple[str, int], str] = {}  # by trial and epoch
@@ -99,6 +103,8 @@ class Book:
                    default=0)  # fmt: skip
 
     def end(self, row: Row, state: str, **values: Any) -> None:
+        if values.get("reason"):
+            values["reason"] = values["reason"].replace("\0", "")  # which is no text for PostgreSQL
         self.alter(row, state=state, ended=time.time(), lane=None, **values)
         del self.running[row["id"]]
 
@@ -138,4 +144,9 @@ class Book:
         for path, _ in list(files_in(self.stored / "checkpoints" / trial)):
             # Names are in order; of a later one the message may be on its way.
             if path.name not in needed and (not needed or path.name < max(needed)):
+                self._unneeded.setdefault(path, time.time_ns())
+        brought = None if self._brought is None else self._brought.stat().st_mtime_ns if self._brought.exists() else 0
+        for path, since in list(self._unneeded.items()):
+            if brought is None or since < brought:
                 path.unlink(missing_ok=True)
+                del self._unneeded[path]

@@ -40,9 +40,17 @@ def copy_of(ledger: Path) -> Path:
     return ledger.with_name("copy.db")
 
 
+def brought_note(ledger: Path) -> Path:
+    """A file whose time is that of the ledger's copy in the storage: what that copy names must still be there."""
+    return ledger.with_name("brought")
+
+
 def copy(source: Path, target: Path) -> None:
-    """Copy a ledger that others may be writing: whole, sound, on the disk, or not at all. OSError, sqlite3.Error."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    """Copy a ledger that others may be writing: whole, sound, on the disk, or not at all. OSError, sqlite3.Error.
+
+    The copy's time is that at which it was begun: all that was committed before is in it.
+    """
+    temporary, began = target.with_name(f".{target.name}.{os.getpid()}"), time.time_ns()
     try:
         if not source.is_file():
             raise FileNotFoundError(source)  # SQLite would make an empty one
@@ -53,6 +61,7 @@ def copy(source: Path, target: Path) -> None:
             raise sqlite3.DatabaseError(trouble)
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
+        os.utime(temporary, ns=(began, began))
         os.replace(temporary, target)
     finally:
         _remove(temporary)

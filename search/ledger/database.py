@@ -91,6 +91,8 @@ class Ledger:
     def _upgrade(self) -> None:
         """Give a ledger of an older losstune what it lacks."""
         with self.engine.begin() as tx:
+            if isinstance(self.at, Server):  # whose statements are not translated
+                tx.exec_driver_sql(f"SET LOCAL search_path TO {tx.dialect.identifier_preparer.quote(self.at.schema)}")
             for version in range(get_meta(tx, "schema") + 1, schema.VERSION + 1):  # another may just have done it
                 for statement in schema.UPGRADES[version]:
                     tx.exec_driver_sql(statement)

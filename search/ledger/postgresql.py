@@ -22,9 +22,10 @@ from losstune.spaces import InputError
 
 LONGEST_NAME = 63  # bytes of an identifier; the server would cut a longer one short
 GONE_SECONDS = 75.0  # after so long at most the server knows that a machine which holds a lock is gone
+OPTIONS = ("host", "port", "sslmode", "sslrootcert", "sslcert", "sslkey")  # in an address, after "?"
 _KEEPALIVE = {"keepalives_idle": 20, "keepalives_interval": 10, "keepalives_count": 4}  # seconds, seconds, probes
 _HOLDER = text("""
-    SELECT application_name, coalesce(host(client_addr), 'the server''s own machine'), backend_start
+    SELECT application_name, host(client_addr), backend_start
     FROM pg_locks JOIN pg_stat_activity USING (pid)
     WHERE locktype = 'advisory' AND granted
       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
@@ -53,7 +54,7 @@ class Server:
     def engine(self, **options: Any) -> Engine:
         """Connections that have the study's schema for their own."""
         engine = create_engine(_driven(self.url), connect_args={
-            "connect_timeout": 20, "application_name": f"losstune on {socket.gethostname()}, process {os.getpid()}",
+            "connect_timeout": 20, "application_name": f"{_here()}, process {os.getpid()}",
             **_KEEPALIVE}, pool_pre_ping=True, **options)  # fmt: skip
         return engine.execution_options(schema_translate_map={None: self.schema})
 
@@ -79,8 +80,8 @@ class Server:
         try:
             yield engine
         except SQLAlchemyError as error:
-            raise InputError(f"--ledger {self.url}: {said_by(error)}; allowed: a database of a PostgreSQL server that "
-                             "answers, where schemas may be made") from None  # fmt: skip
+            raise InputError(f"--ledger {self.url}: {_answer_in(error)}; allowed: a database of a PostgreSQL server "
+                             "that answers, where schemas may be made") from None  # fmt: skip
 
     @contextlib.contextmanager
     def held(self, note: Callable[[str], Any], patience: float) -> Iterator[None]:
@@ -104,8 +105,9 @@ class Server:
         until = time.monotonic() + patience
         while not self._takes(tx):
             who, ours = self._holder(tx)
-            if not who:
-                continue  # it has just ended
+            if not who:  # it has just ended
+                time.sleep(0.2)
+                continue
             if ours or time.monotonic() > until:
                 raise InputError(f"{self}: {who} is running this study; allowed: one run at a time")
             note(f"{who} runs this study, or did and is gone: waiting up to {patience:g} s to know")
@@ -130,13 +132,21 @@ class Server:
         tx.commit()
         if found is None:
             return "", False
+        # Of the sessions of other roles the server may not tell.
         name, address, since = found
-        return f"{name} at {address}, since {since:%Y-%m-%d %H:%M:%S},", f" {socket.gethostname()}," in name
+        parts = [name or "another process", f"at {address}" if address else "",
+                 f"since {since:%Y-%m-%d %H:%M:%S}" if since else ""]  # fmt: skip
+        return f"{', '.join(filter(None, parts))},", (name or "").startswith(_here())
 
     @property
     def _key(self) -> int:
         """The number of the study's lock: 64 bits with a sign."""
         return int.from_bytes(hashlib.sha256(self.schema.encode()).digest()[:8], signed=True)
+
+
+def _here() -> str:
+    """This machine, short enough for a name of which the server keeps 63 bytes, a process's number too."""
+    return f"losstune on {socket.gethostname()[:30]}"
 
 
 def server_of(url: str, folder: Path) -> Server:
@@ -145,12 +155,15 @@ def server_of(url: str, folder: Path) -> Server:
         parts = make_url(url)
     except (ArgumentError, ValueError):
         parts = None
+    # What is wrong is not repeated: it may hold a secret.
     if parts is None or parts.drivername != "postgresql" or not parts.database:
-        raise InputError(f"--ledger {url if parts is None or not parts.password else '...'}: is no address of a "
-                         "database; allowed: postgresql://USER@HOST:PORT/DATABASE")  # fmt: skip
+        raise InputError("--ledger: is no address of a database; allowed: postgresql://USER@HOST:PORT/DATABASE")
     if parts.password or "password" in parts.query:
         raise InputError("--ledger: a password in it would be seen in the list of processes, and kept; allowed: "
                          "PGPASSWORD in the environment, or ~/.pgpass")  # fmt: skip
+    odd = sorted(set(parts.query) - set(OPTIONS))
+    if odd:
+        raise InputError(f"--ledger: {', '.join(odd)} is no option of it; allowed: {', '.join(OPTIONS)}")
     return Server(url, folder)
 
 
@@ -162,6 +175,6 @@ def _driven(url: str) -> URL:
     return make_url(url).set(drivername="postgresql+psycopg")
 
 
-def said_by(error: SQLAlchemyError) -> str:
+def _answer_in(error: SQLAlchemyError) -> str:
     """What a server says of a failure, in a line."""
     return " ".join(str(getattr(error, "orig", None) or error).split())[:300]

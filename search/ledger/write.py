@@ -59,4 +59,5 @@ def seen_lanes(tx: Connection, rows: list[Row]) -> None:
 
 
 def add_event(tx: Connection, kind: str, text: str) -> None:
-    tx.execute(insert(events).values(time=time.time(), kind=kind, text=text))
+    # NUL, which an error of a user's code may hold, is no text for PostgreSQL.
+    tx.execute(insert(events).values(time=time.time(), kind=kind, text=text.replace("\0", "")))

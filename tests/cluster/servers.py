@@ -29,7 +29,7 @@ def free_port() -> int:
 class Postgres:
     """PostgreSQL as the system's packages bring it: a server of its own, on loopback, with a password."""
 
-    def __init__(self, folder: Path):
+    def __init__(self):
         found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
         if not found:
             pytest.skip("PostgreSQL is not installed: apt-get install postgresql")

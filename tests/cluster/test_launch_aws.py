@@ -177,7 +177,7 @@ def test_the_head_is_set_up_before_ray_starts_there_without_slots(desk, head):
     assert "BEGIN RSA PRIVATE KEY" in carried["~/ray_bootstrap_key.pem"]["text"]
     installs = [command for command in run if "pip install" in command]
     assert len(installs) == 2 and all("--constraint ~/losstune/constraints.txt" in command for command in installs)
-    assert "losstune[cluster]" in installs[0] and "losstune[aws]" in installs[1]
+    assert "losstune[cluster]" in installs[0] and "losstune[aws,postgresql]" in installs[1]
     (start,) = [command for command in run if "ray start" in command]
     assert run[-1] == start and run.index("chmod 600 ~/.ray/auth_token") < run.index(installs[0])
     assert """RAY_OVERRIDE_RESOURCES='{"CPU":0}'""" in start and "RAY_enable_autoscaler_v2=1" in start
@@ -205,6 +205,11 @@ def test_workers_are_spot_machines(account, head, workers):
         assert machine["IamInstanceProfile"]["Arn"].endswith("/losstune-worker")
         assert account.disk(machine) == {"gib": 100, "kind": "gp3", "goes": True}
         assert _tags(machine).items() >= {"Name": "ray-losstune-worker", "ray-cluster-name": "losstune"}.items()
+
+
+def test_the_template_is_one_that_aws_takes():
+    """It refuses YAML's aliases, which moto does not mind."""
+    assert not [token for token in yaml.scan(ACCESS) if isinstance(token, yaml.AliasToken | yaml.AnchorToken)]
 
 
 def test_workers_may_use_the_bucket_and_nothing_else(account):

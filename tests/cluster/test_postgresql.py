@@ -8,14 +8,12 @@ import signal
 import pytest
 from processes import told
 from ran import Ran, folder_with
-from servers import PASSWORD, Postgres
+from servers import PASSWORD
 
 from losstune.search.ledger import read, write
 from losstune.search.ledger.database import Ledger, Superseded, get_meta, set_meta
 from losstune.search.ledger.postgresql import Server, server_of
 from losstune.spaces import InputError
-
-pytest.importorskip("psycopg", reason="PostgreSQL's client is not installed: pip install losstune[postgresql]")
 
 ONE = """\
 data: digits
@@ -26,16 +24,6 @@ search: {trials: 4, seeds: 2, halving: {first: 3, factor: 3}}
 confirm: {seeds: 3}
 resources: {max_lanes: 1, backend: sequential}
 """
-
-
-@pytest.fixture(scope="module")
-def postgres(tmp_path_factory):
-    server = Postgres(tmp_path_factory.mktemp("postgres"))
-    os.environ.update(server.environment)
-    yield server
-    for name in server.environment:
-        del os.environ[name]
-    server.end()
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Checkpoints, predictions, weights, report and the ledger's copy in an object store; and MLflow as a team has it."""
 
-import contextlib
 import os
 import shutil
 import signal
@@ -8,7 +7,7 @@ import signal
 import pytest
 from processes import told
 from ran import Ran, folder_with
-from servers import PASSWORD, S3, Mlflow, Postgres
+from servers import PASSWORD, S3, Mlflow
 
 from losstune.trainables import predictions
 from losstune.trainables.checkpoint import DamagedCheckpoint, read
@@ -25,18 +24,6 @@ confirm: {seeds: 3}
 resources: {max_lanes: 1, backend: sequential}
 """
 PLACE = "s3://mine/the runs"
-
-
-@pytest.fixture(scope="module")
-def s3(tmp_path_factory):
-    server = S3(tmp_path_factory.mktemp("s3"))
-    with contextlib.ExitStack() as stack:
-        stack.callback(server.end)
-        before = {name: os.environ.get(name) for name in server.environment}
-        os.environ.update(server.environment)
-        yield server
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 # --- a place in a store ---
@@ -177,13 +164,10 @@ def test_a_store_that_is_gone_stops_the_study_and_nothing_is_lost(s3, tmp_path_f
 
 
 @pytest.fixture(scope="module")
-def mlflow(tmp_path_factory, s3):
-    with contextlib.ExitStack() as stack:
-        postgres = Postgres(tmp_path_factory.mktemp("postgres"))
-        stack.callback(postgres.end)
-        server = Mlflow(tmp_path_factory.mktemp("mlflow"), postgres, s3)
-        stack.callback(server.end)
-        yield server
+def mlflow(tmp_path_factory, s3, postgres):
+    server = Mlflow(tmp_path_factory.mktemp("mlflow"), postgres, s3)
+    yield server
+    server.end()
 
 
 def test_mlflow_on_postgresql_with_artifacts_in_a_store_and_a_login(mlflow, s3, moved, monkeypatch):

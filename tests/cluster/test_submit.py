@@ -1,6 +1,7 @@
 """`losstune submit` to a real Ray cluster that begins without a worker, and what follows a job."""
 
 import json
+import shutil
 import time
 import urllib.request
 
@@ -138,6 +139,28 @@ def test_a_study_outlives_the_head(tmp_path_factory, start):
     assert outcome.status == 0 and outcome.out.count(" is submitted\n") == 2, outcome
     assert {row["id"]: row for row in ran.trials() if row["id"] in ended} == ended and len(ran.members()) == 4
     assert_as_retrained(ran)
+
+
+def test_a_study_outlives_the_head_and_its_disk(tmp_path_factory, start, postgres, s3):
+    """With its ledger on a server and its files in a store, nothing of the first head is there for the second one."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    for name, text in (("my.yaml", TEXT.replace("epochs: 9", "epochs: 27, batch_size: 8")), ("my_net.py", NET),
+                       ("my_metric.py", METRIC)):  # fmt: skip
+        (folder / name).write_text(text)
+    ran, places = Ran(folder, None), ("--ledger", postgres.url(), "--storage", "s3://mine/studies")
+    with Autoscaling(tmp_path_factory.mktemp("first"), workers=2, jobs=True) as first:
+        supervised = start(folder, "submit", "my.yaml", "--address", first.jobs, "--out", folder / "runs", *places,
+                           "--supervise", **first.environment)  # fmt: skip
+        supervised.until(lambda: len([row for row in ran.trials("search") if row["state"] != "running"]) > 1)
+        first.lose()
+        ended = {row["id"]: row for row in ran.trials() if row["state"] != "running"}
+    assert [path.name for path in ran.out.iterdir()] == ["ledger"] and not list((ran.out / "ledger").glob("*.db"))
+    shutil.rmtree(folder / "runs")
+    with Autoscaling(tmp_path_factory.mktemp("second"), workers=2, instead_of=first):
+        outcome = supervised.wait()
+    assert outcome.status == 0 and outcome.out.count(" is submitted\n") == 2, outcome
+    assert {row["id"]: row for row in ran.trials() if row["id"] in ended} == ended and len(ran.members()) == 4
+    assert len([name for name in s3.names("studies/my/") if "/predictions/" in name]) == 4
 
 
 def test_nobody_without_the_token_is_let_in(cluster):

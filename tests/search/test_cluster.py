@@ -176,6 +176,8 @@ LOST = job("FAILED", None, "Job supervisor actor died")
 @pytest.mark.parametrize(
     ("endings", "status", "submissions"),
     [([job("SUCCEEDED", 0)], 0, 1), ([LOST, job("SUCCEEDED", 0)], 0, 2), ([job("FAILED", 2)], 2, 1),
+     ([job("FAILED", 3, "... losstune: the study stopped: the disk is full; ..."), job("SUCCEEDED", 0)], 0, 2),
+     ([job("FAILED", 3, "losstune: the study stopped: lanes die")] * 6, 3, 6),
      ([job("FAILED", 3)], 3, 1), ([job("STOPPED")], 130, 1), ([job("FAILED", -9), LOST, job("FAILED", 3)], 3, 3),
      ([Unreachable("no head"), Unreachable("no head"), job("SUCCEEDED", 0)], 0, 3)],
 )  # fmt: skip

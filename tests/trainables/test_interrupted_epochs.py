@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from test_lane import Script, make_lane, run, trial  # noqa: F401 (a fixture among them)
 
-from losstune.trainables import checkpoint
-from losstune.trainables import lane as lanes
+from losstune.trainables import checkpoint, conversation
 from losstune.trainables.backends import Choice
 from losstune.trainables.messages import Order, Orders
+from losstune.trainables.recipe import Recipe
 
 RECIPES = {
     "plain": {}, "average": {"average": 0.9}, "mixup": {"mixup": 0.3},
@@ -133,7 +133,7 @@ class Notice(Script):
 @pytest.fixture
 def often(monkeypatch):
     """A sign of life at every step."""
-    monkeypatch.setattr(lanes, "LIFE_SECONDS", 0.0)
+    monkeypatch.setattr(conversation, "LIFE_SECONDS", 0.0)
 
 
 @pytest.mark.parametrize("alone", [False, True])
@@ -168,6 +168,20 @@ def test_what_is_answered_early_is_followed_at_the_end_of_the_epoch(make_lane, o
     (cost,) = [report for report in script.reports if report.trial == "a"]
     assert cost.left and cost.epoch == 3  # the epoch in the midst of which the answer came
     assert [report.parked for report in script.reports if report.trial == "late"] == [True]
+
+
+@pytest.mark.parametrize("batch_size", [64, 240, 300, 1000])
+@pytest.mark.parametrize("alone", [False, True])
+def test_every_answer_is_heard(make_lane, often, batch_size, alone):  # noqa: F811
+    """Also of a sign of life that has none yet when the epoch ends: the script would see what is sent over it."""
+    straight, script = (Script(Order(trial("a", epochs=4), 1, (2, 4)), late=late) for late in ((), (0, 3, 1, 2, 0, 4)))
+    run(make_lane(straight, recipe=Recipe(epochs=9, batch_size=batch_size)))
+    lane = make_lane(script, recipe=Recipe(epochs=9, batch_size=batch_size))
+    lane.alone = alone
+    run(lane)
+    told = [[(report.epoch, report.curve) for report in one.reports] for one in (straight, script)]
+    assert told[0] == told[1]
+    assert [message.number for message in script.messages] == list(range(1, len(script.messages) + 1))
 
 
 def test_names_of_checkpoints_are_in_the_order_of_writing():
