@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 STORES = {"s3": "s3://BUCKET/FOLDER", "gs": "gs://BUCKET/FOLDER"}
 OPTIONS = ("endpoint_override", "region", "scheme")  # of a store that speaks S3 elsewhere than at Amazon
-ATTEMPTS, PATIENCE = 10, 120.0  # of a request that fails for a moment, with growing pauses: so many seconds in all
+# Of a request that fails for a moment, with growing pauses; so many seconds in all. AWS_MAX_ATTEMPTS is other attempts.
+ATTEMPTS, PATIENCE = 10, 120.0
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,11 @@ class Stored:
         except FileNotFoundError:
             if not missing_ok:
                 raise
+
+    def drop(self) -> None:
+        """Remove a folder; of one whose last file is removed the client leaves an empty object of its name."""
+        with contextlib.suppress(FileNotFoundError), self._asked() as client:
+            client.delete_dir(self.path)
 
     def files(self) -> Iterator[tuple[Stored, int]]:
         """The files below this folder, each with its bytes."""
@@ -166,7 +172,8 @@ def _file_system(store: str) -> FileSystem:
         options.setdefault("region", region)
     if not {"region", "endpoint_override"} & set(options):
         options["region"] = fs.resolve_s3_region(parts.netloc)
-    return fs.S3FileSystem(**options, retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS))
+    attempts = int(os.environ.get("AWS_MAX_ATTEMPTS") or ATTEMPTS)
+    return fs.S3FileSystem(**options, retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=attempts))
 
 
 def said_by(error: OSError) -> str:

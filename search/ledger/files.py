@@ -15,7 +15,7 @@ import psutil
 from losstune.search.ledger.book import checkpoints, resumable
 from losstune.trainables.disk import DiskError
 from losstune.trainables.messages import Saved
-from losstune.trainables.storage import Place, files_in
+from losstune.trainables.storage import Place, Stored, files_in
 
 Row = dict[str, Any]
 LARGEST_PID = 2**31 - 1
@@ -46,8 +46,10 @@ def remove(folder: Place, paths: Iterable[Place]) -> None:
     """Remove files, and the folders of checkpoints that are empty then."""
     for path in paths:
         path.unlink(missing_ok=True)
-    if not isinstance(folder, Path):
-        return  # an object store has no folders
+    if isinstance(folder, Stored):
+        if not any(files_in(folder / "checkpoints")):
+            (folder / "checkpoints").drop()
+        return
     for place in (*(folder / "checkpoints").glob("*"), folder / "checkpoints"):
         with contextlib.suppress(OSError):  # not empty, or not there
             place.rmdir()

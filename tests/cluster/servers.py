@@ -120,7 +120,8 @@ class S3(Process):
 
     def names(self, prefix: str = "", bucket: str = "mine") -> list[str]:
         pages = self.client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-        return [item["Key"] for page in pages for item in page.get("Contents", ())]
+        found = [item["Key"] for page in pages for item in page.get("Contents", ())]
+        return [name for name in found if not name.endswith("/")]  # what stands for a folder is no file
 
 
 class Mlflow(Process):

@@ -19,7 +19,7 @@ ONE = """\
 data: digits
 network: mlp
 losses: [softmax, squared_error]
-recipe: {epochs: 27, batch_size: 8}
+recipe: {epochs: 9, batch_size: 8}
 search: {trials: 4, seeds: 2, halving: {first: 3, factor: 3}}
 confirm: {seeds: 3}
 resources: {max_lanes: 1, backend: sequential}
@@ -114,7 +114,7 @@ def test_a_newer_schema_is_refused(ledger, server):
 
 def test_one_process_holds_a_study_until_it_ends(server):
     notes = []
-    with server.held(notes.append, 0.0), pytest.raises(InputError, match=rf"process {os.getpid()} .*is running this"):
+    with server.held(notes.append, 0.0), pytest.raises(InputError, match=rf"process {os.getpid()}, .*is running this"):
         with server.held(notes.append, 0.0):
             pass
     with server.held(notes.append, 0.0):
