@@ -32,13 +32,13 @@ resources: {max_lanes: 1, members: 4, backend: sequential}
 # An epoch takes longer than a lane goes without a sign of life.
 EPOCHS = """\
 data: digits
-network: mlp
+network: small_cnn
 metric: my_metric.py:score
 losses: [softmax, label_smoothing]
-recipe: {epochs: 3, batch_size: 1}
-search: {method: random, trials: 1, seeds: 2, halving: null}
-confirm: {seeds: 2}
-resources: {max_lanes: 1, members: 4, backend: sequential}
+recipe: {epochs: 2, batch_size: 2}
+search: {method: random, trials: 1, seeds: 4, halving: null}
+confirm: {seeds: 4}
+resources: {max_lanes: 1, members: 8, backend: sequential}
 """
 # What hangs is ended after six seconds.
 STALLING = ONE + "stop: {stalled_minutes: 0.1}\n"
@@ -123,7 +123,7 @@ class Text:
 
 STUDIES = {text.name: text for text in (
     Text("one slot", ONE), Text("two slots", TWO, exact=False, members=12), Text("long", LONG, members=4, epochs=60),
-    Text("long epochs", EPOCHS, members=4, epochs=3),
+    Text("long epochs", EPOCHS, members=8, epochs=2),
     Text("stalling", STALLING, like="one slot"),
     Text("poisoned", POISONED, exact=False, members=4, epochs=6, like=None),
 )}  # fmt: skip

@@ -132,8 +132,9 @@ class Notice(Script):
 
 @pytest.fixture
 def often(monkeypatch):
-    """A sign of life at every step."""
-    monkeypatch.setattr(conversation, "LIFE_SECONDS", 0.0)
+    """A sign of life at every other step, and a look for its answer at those between."""
+    for name in ("LIFE_SECONDS", "LISTEN_SECONDS"):
+        monkeypatch.setattr(conversation, name, 0.0)
 
 
 @pytest.mark.parametrize("alone", [False, True])
