@@ -29,14 +29,15 @@ class LookedAt(InMemoryStorage):
         self._others: list[tuple[int, int]] = []  # turn and id; as many as OTHERS
         self._running: set[int] = set()
         self._bounded = False
+        self._part: list[FrozenTrial] | None = None  # what is given in an ask, which wants it several times
 
     @contextlib.contextmanager
     def bounded(self) -> Iterator[None]:
-        self._bounded = True
+        self._bounded, self._part = True, None
         try:
             yield
         finally:
-            self._bounded = False
+            self._bounded, self._part = False, None
 
     def note(self, trial_id: int) -> None:
         """A trial is new, or has ended."""
@@ -66,8 +67,10 @@ class LookedAt(InMemoryStorage):
                        states: Container[TrialState] | None = None) -> list[FrozenTrial]:  # fmt: skip
         if not self._bounded or states == (TrialState.WAITING,):  # the next one, if it is given
             return super().get_all_trials(study_id, deepcopy, states)
-        part = sorted([*(trial for _, trial in self._best), *(trial for _, trial in self._others), *self._running])
-        return [trial for trial in map(self.get_trial, part) if states is None or trial.state in states]
+        if self._part is None:
+            ids = sorted([*(trial for _, trial in self._best), *(trial for _, trial in self._others), *self._running])
+            self._part = [self.get_trial(trial) for trial in ids]
+        return [trial for trial in self._part if states is None or trial.state in states]
 
 
 def _turn(number: int) -> int:

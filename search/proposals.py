@@ -8,7 +8,7 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
-from optuna.trial import TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from losstune.search import coarse_to_fine
 from losstune.search.halving import Halving
@@ -111,7 +111,19 @@ class Proposals:
     def _sampler(self, number: int) -> BaseSampler:
         # 32 bits, which is what numpy's generator takes.
         seed = derive(self.name, "proposals", self.space.loss, number) % 2**32
-        return TPESampler(seed=seed) if self.search.method == "tpe" else RandomSampler(seed=seed)
+        return _Sampler(seed, self.distributions) if self.search.method == "tpe" else RandomSampler(seed=seed)
+
+
+class _Sampler(TPESampler):
+    """TPE over a space that is known. Optuna would infer the same of all trials at every ask, for a quarter of its cost.
+    """
+
+    def __init__(self, seed: int, distributions: dict[str, BaseDistribution]):
+        super().__init__(seed=seed)
+        self._known = {name: one for name, one in sorted(distributions.items()) if not one.single()}
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self._known
 
 
 def told(state: str, score: float | None, worst: float) -> tuple[TrialState, float | None]:

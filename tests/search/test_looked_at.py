@@ -3,6 +3,7 @@
 import random
 
 import pytest
+from optuna.samplers import TPESampler
 from optuna.trial import TrialState
 
 from losstune.search import looked_at
@@ -10,6 +11,7 @@ from losstune.search.proposals import Proposals
 from losstune.search.ranges import resolve
 from losstune.search.recipe_part import RecipePart
 from losstune.search.study import SearchPart
+from losstune.trainables.seeds import derive
 
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 
@@ -117,3 +119,26 @@ def test_the_others_are_spread_over_all_numbers(few, monkeypatch):
     monkeypatch.setattr(looked_at, "OTHERS", 40)
     numbers = [trial.number for trial in part(restored(rows(1000))) if trial.state in ENDED]
     assert all(6 <= sum(start <= number < start + 250 for number in numbers) <= 16 for start in range(0, 1000, 250))
+
+
+@pytest.mark.parametrize("loss", ["softmax", "squared_error"])
+def test_asks_are_those_of_optunas_own_sampler(monkeypatch, loss):
+    """It is spared to infer the space from all trials, at every ask; beyond the bound too."""
+
+    def asked(own: bool) -> list[dict]:
+        ((_, space),) = resolve([loss], RecipePart(epochs=27), "a test").items()
+        proposals = Proposals("a test", space, SearchPart(trials=5000), True)
+        draw, running, found = random.Random(1), [], []
+        if own:
+            monkeypatch.setattr(proposals, "_sampler", lambda number: TPESampler(
+                seed=derive("a test", "proposals", loss, number) % 2**32))  # fmt: skip
+        for number in range(280):
+            found.append(proposals.ask(number))
+            running.append(number)
+            if len(running) > 4:
+                trial, state = running.pop(draw.randrange(5)), draw.choice(["complete", "stopped", "failed"])
+                proposals.report(trial, 3, draw.random())
+                proposals.tell(trial, state, draw.random() if state == "complete" else None, 0.0)
+        return found
+
+    assert asked(own=False) == asked(own=True)
