@@ -116,7 +116,10 @@ class Watch:
 
 def simulate(study: Path, folder: Path, slots: int, halving: bool, trial_seconds: float, curves: Recorded) -> None:
     """Conduct the study from its first trial to its last confirmed member, and print what that took."""
+    from losstune.search.conductor_actor import collect_seldom
+
     conductor, clock = opened(study, folder, slots), Clock()
+    collect_seldom()  # as where it is an actor
     answering = Answering(conductor, clock)
     if not halving:
         decide_nothing(conductor)

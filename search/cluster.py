@@ -84,6 +84,7 @@ class Cluster:
 
     def __init__(self, address: str):
         self.address = address if "://" in address else f"http://{address}"
+        _show_token()
         with self._said():
             from ray.job_submission import JobSubmissionClient
 
@@ -94,8 +95,13 @@ class Cluster:
         """What goes wrong on the way to a cluster, in a line."""
         try:
             yield
-        except (RuntimeError, ConnectionError, OSError, ValueError) as error:
+        except Exception as error:
             said = " ".join(str(error).split())[:300]
+            if type(error).__name__ == "AuthenticationError":  # waiting for another answer would be in vain
+                raise InputError(f"--address {self.address}: the cluster wants its token ({said[:80]}); allowed: that "
+                                 "of its head in ~/.ray/auth_token, or RAY_AUTH_TOKEN") from None  # fmt: skip
+            if not isinstance(error, (RuntimeError, OSError, ValueError)):
+                raise
             if "ray[default]" in said:
                 said = "Ray Jobs is not installed here: pip install 'losstune[cluster]'"
             raise Unreachable(f"--address {self.address}: {said}; allowed: the dashboard of a Ray cluster, HOST:8265"
@@ -163,6 +169,13 @@ class Cluster:
             while (info := self.client.get_job_info(job.id)) and not info.status.is_terminal():
                 time.sleep(1.0)
         return Job(job.id, str(info.status), info.message or "", job.started, job.digest, info.driver_exit_code)
+
+
+def _show_token() -> None:
+    """Have Ray show the token that the user has: by itself it would look for one only where a variable says so."""
+    file = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    if os.environ.get("RAY_AUTH_TOKEN") or file.is_file():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 def _packages(pip: Path | None) -> dict[str, Any]:

@@ -48,15 +48,6 @@ class Account:
         self.group, self.bucket = answered["Group"], answered["Bucket"]
         self.config = yaml.safe_load(TEXT.replace("sg-0123456789abcdef0", self.group))
 
-    def may(self, role: str) -> set[tuple[str, str]]:
-        """What a role's own policies allow, to what."""
-        found = set()
-        for name in self.iam.list_role_policies(RoleName=role)["PolicyNames"]:
-            for statement in self.iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]["Statement"]:
-                actions, resource = statement["Action"], statement["Resource"]
-                found |= {(action, resource) for action in ([actions] if isinstance(actions, str) else actions)}
-        return found
-
     def machines(self, state: str = "running", **tags: str) -> list[dict]:
         found = [machine for made in self.ec2.describe_instances()["Reservations"] for machine in made["Instances"]]
         wanted = {name.replace("_", "-"): value for name, value in tags.items()}.items()
@@ -71,6 +62,25 @@ class Account:
         (disk,) = machine["BlockDeviceMappings"]
         (volume,) = self.ec2.describe_volumes(VolumeIds=[disk["Ebs"]["VolumeId"]])["Volumes"]
         return {"gib": volume["Size"], "kind": volume["VolumeType"], "goes": disk["Ebs"]["DeleteOnTermination"]}
+
+
+class _Template(yaml.SafeLoader):
+    """Reads what a template says, "!Ref X" as "X"."""
+
+
+_Template.add_multi_constructor("!", lambda loader, _, node: loader.construct_scalar(node))
+MADE = yaml.load(ACCESS, _Template)["Resources"]
+ROLES = {name: made["Properties"] for name, made in MADE.items() if made["Type"] == "AWS::IAM::Role"}
+
+
+def may(role: str) -> set[tuple[str, str]]:
+    """What a role's own policies allow, to what."""
+    found = set()
+    for policy in ROLES[role]["Policies"]:
+        for statement in policy["PolicyDocument"]["Statement"]:
+            actions = statement["Action"]
+            found |= {(one, statement["Resource"]) for one in ([actions] if isinstance(actions, str) else actions)}
+    return found
 
 
 def _tags(machine: dict) -> dict[str, str]:
@@ -160,10 +170,8 @@ def test_the_head_stays_and_may_start_workers(account, head):
     """On demand, with a role, a key and a disk that goes with it."""
     assert head["InstanceType"] == "m7i.large" and "InstanceLifecycle" not in head
     assert head["IamInstanceProfile"]["Arn"].endswith("/losstune-head")
-    roles = account.iam.list_attached_role_policies(RoleName="losstune-head")["AttachedPolicies"]
-    assert {policy["PolicyName"] for policy in roles} == {"AmazonEC2FullAccess"}
-    worker = account.iam.get_role(RoleName="losstune-worker")["Role"]["Arn"]
-    assert account.may("losstune-head") - account.may("losstune-worker") == {("iam:PassRole", worker)}
+    assert ROLES["HeadRole"]["ManagedPolicyArns"] == ["arn:aws:iam::aws:policy/AmazonEC2FullAccess"]
+    assert may("HeadRole") - may("WorkerRole") == {("iam:PassRole", "WorkerRole.Arn")}
     assert head["KeyName"] == "ray-autoscaler_eu-central-1" and head["SubnetId"]
     assert account.disk(head) == {"gib": 100, "kind": "gp3", "goes": True}
     assert _tags(head).items() >= {"ray-node-type": "head", "ray-user-node-type": "head", "Name": "ray-losstune-head",
@@ -213,15 +221,13 @@ def test_the_template_is_one_that_aws_takes():
 
 
 def test_workers_may_use_the_bucket_and_nothing_else(account):
-    """A study's own code runs there."""
-    bucket = f"arn:aws:s3:::{account.bucket}"
-    assert {resource for _, resource in account.may("losstune-worker")} == {bucket, f"{bucket}/*"}
-    assert {action for action, _ in account.may("losstune-worker")} >= {"s3:ListBucket", "s3:GetObject", "s3:PutObject"}
-    assert not account.iam.list_attached_role_policies(RoleName="losstune-worker")["AttachedPolicies"]
+    """But for what the head may besides."""
+    assert {resource for _, resource in may("WorkerRole")} == {"Bucket.Arn", "${Bucket.Arn}/*"}
+    assert {action for action, _ in may("WorkerRole")} >= {"s3:ListBucket", "s3:GetObject", "s3:PutObject"}
+    assert "ManagedPolicyArns" not in ROLES["WorkerRole"]
     (profile,) = account.iam.list_instance_profiles_for_role(RoleName="losstune-worker")["InstanceProfiles"]
     assert profile["InstanceProfileName"] == "losstune-worker"
-    public = boto3.client("s3").get_public_access_block(Bucket=account.bucket)["PublicAccessBlockConfiguration"]
-    assert set(public.values()) == {True}
+    assert set(MADE["Bucket"]["Properties"]["PublicAccessBlockConfiguration"].values()) == {True}
 
 
 def test_a_worker_is_set_up_by_the_head(desk, head, autoscaler, workers):
@@ -234,8 +240,10 @@ def test_a_worker_is_set_up_by_the_head(desk, head, autoscaler, workers):
     run, carried = desk.commands(address), desk.carried(address)
     assert carried["~/.ray/auth_token"]["text"] == "a token"
     assert carried["~/losstune/"]["arguments"][-2] == str(desk.home / "losstune") + "/"
-    assert run[-1].endswith("RAY_AUTH_MODE=token ray start --address=$RAY_HEAD_IP:6379")
-    assert f"RAY_HEAD_IP={head['PrivateIpAddress']};" in run[-1] and '"GPU":1' in run[-1]
+    (start,) = [command for command in run if "ray start" in command]
+    assert start.endswith("RAY_AUTH_MODE=token ray start --address=$RAY_HEAD_IP:6379")
+    assert f"RAY_HEAD_IP={head['PrivateIpAddress']};" in start and '"GPU":1' in start
+    assert "losstune drain-on-notice --cloud aws" in run[-1]
     assert any("losstune[cluster]" in command for command in run) and not any("[aws]" in command for command in run)
 
 

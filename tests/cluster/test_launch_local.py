@@ -2,7 +2,6 @@
 
 import pytest
 import yaml
-from growth import started
 from launching import ROOT, Desk, impatient
 from ray.autoscaler._private import commands
 from ray.autoscaler._private.local.node_provider import LocalNodeProvider
@@ -37,13 +36,26 @@ def test_the_head_is_set_up_before_ray_starts_there_without_slots(desk, config):
     assert carried["~/ray_bootstrap_key.pem"]["text"] == "a key"
     assert any("losstune[cluster]" in command for command in run[:-1])
     assert "ray start --head" in run[-1] and "--num-cpus=0 --num-gpus=0" in run[-1]
-    assert "RAY_AUTH_MODE=token" in run[-1] and "RAY_enable_autoscaler_v2=1" in run[-1]
+    assert "RAY_AUTH_MODE=token" in run[-1]
+
+
+def test_the_first_autoscaler_is_asked_for(desk, config):
+    """The second takes the head for a worker and starts none: tried on two machines. Ray itself asks for the second."""
+    asked = [part.rstrip(";") for part in desk.commands(HEAD)[-1].split() if "RAY_enable_autoscaler_v2=" in part]
+    assert asked[-1] == "RAY_enable_autoscaler_v2=0"
+
+
+def test_jobs_find_the_python_that_losstune_is_installed_for(desk, config):
+    """Also where ~/.bashrc puts another one first, which a shell reads that takes itself for one of SSH."""
+    start = desk.commands(HEAD)[-1]
+    assert start.index("unset SSH_CLIENT SSH_CONNECTION") < start.index("ray start")
+    assert start.index("PATH=$HOME/venv/bin:$PATH") < start.index("ray start")
 
 
 def test_all_workers_are_started_whether_or_not_lanes_wait(config):
     """For Ray does not know beforehand what they have; what they have then, it counts."""
-    for lanes in (0, 1, 20):
-        assert started(config, lanes) == {"local.cluster.node": len(WORKERS)}
+    (kind,) = config.get_node_type_configs().values()
+    assert kind.min_worker_nodes == len(WORKERS)
 
 
 def test_a_worker_is_set_up_by_the_head(desk, config):

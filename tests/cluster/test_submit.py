@@ -7,6 +7,7 @@ import urllib.request
 
 import pytest
 from autoscaling import Autoscaling
+from processes import told
 from ran import Ran, assert_as_retrained
 
 pytest.importorskip("aiohttp_cors", reason="Ray Jobs is not installed: pip install losstune[cluster]")
@@ -161,6 +162,20 @@ def test_a_study_outlives_the_head_and_its_disk(tmp_path_factory, start, postgre
     assert outcome.status == 0 and outcome.out.count(" is submitted\n") == 2, outcome
     assert {row["id"]: row for row in ran.trials() if row["id"] in ended} == ended and len(ran.members()) == 4
     assert len([name for name in s3.names("studies/my/") if "/predictions/" in name]) == 4
+
+
+def test_a_token_in_its_file_is_enough(say, cluster, tmp_path):
+    """As `ray get-auth-token --generate` leaves it; nothing else need be set. Another one is refused in one line."""
+    (tmp_path / ".ray").mkdir()
+    for token, status in ((cluster.environment["RAY_AUTH_TOKEN"], 0), ("f" * 64, 2)):
+        (tmp_path / ".ray" / "auth_token").write_text(token)
+        bare = {"HOME": str(tmp_path), "RAY_AUTH_TOKEN": "", "RAY_AUTH_MODE": ""}
+        ended = told(say.folder, "logs", "my", "--address", cluster.jobs, **bare)
+        if status == 0:
+            assert "no job of this study" in ended.err or ended.status == 0, ended
+        else:
+            assert ended.status == 2 and "the cluster wants its token" in ended.err, ended
+            assert ended.err.count("\n") == 1, ended
 
 
 def test_nobody_without_the_token_is_let_in(cluster):
