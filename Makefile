@@ -1,12 +1,14 @@
 # make run    environment if there is none, then the default study
 # make test   environment and test extras if need be, then the tests
-# make test-cluster   the tests that start clusters of Ray, and those of the files that launch them
+# make test-cluster   the tests that start clusters of Ray, PostgreSQL and an object store, and those of the files that
+#             launch clusters; CLUSTER_TESTS="FILE ..." runs some of them
 # make faults the same, then forty and more faults, at random moments of real studies (some need root)
 
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 STUDY  ?= studies/digits.yaml
+CLUSTER_TESTS ?= tests/cluster
 
 .PHONY: run test test-cluster faults benchmark clean
 
@@ -19,7 +21,9 @@ test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --ignore tests/cluster
 
 test-cluster: $(VENV)/.installed-cluster
-	$(BIN)/python -m pytest tests/cluster
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || apt-get install -y -qq postgresql >/dev/null 2>&1 || \
+	    echo "PostgreSQL is not here, and cannot be installed: its tests are skipped"
+	$(BIN)/python -m pytest $(CLUSTER_TESTS)
 
 faults: $(VENV)/.installed-test
 	PYTHONPATH=tests $(BIN)/python -m faults $(FAULTS)
