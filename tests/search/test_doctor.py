@@ -211,7 +211,7 @@ def test_a_lane_that_cannot_write_stops_the_study_and_blames_no_trial(doctor, st
     doctor()
     path.mkdir()
     ended = study.run().ended
-    assert ended.status == 3 and "the study stopped: a file cannot be written" in ended.err, ended
+    assert ended.status == 3 and "the study stopped: a file cannot be read or written" in ended.err, ended
     assert path.name in ended.err and "Traceback" not in ended.err and not study.trials(state="failed")
     path.rmdir()
     assert study.run().ended.status == 0 and path.is_file() and not study.trials(state="failed")
