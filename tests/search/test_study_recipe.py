@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -46,7 +47,7 @@ def load(tmp_path):
 @pytest.fixture
 def recipe_of(load):
     """recipe_of(text): the Recipe that lanes get."""
-    return lambda text="": make_job(make_plan(load(text)), "runs").recipe
+    return lambda text="": make_job(make_plan(load(text)), Path("runs")).recipe
 
 
 # --- what is read ---
@@ -228,7 +229,7 @@ def test_balanced_weights_are_those_of_the_labels_there_are(load):
     """Nobody who has wrong labels could count the right ones."""
     plan = make_plan(load("label_noise: 0.3, class_weights: balanced"))
     expected = len(plan.train) / (10 * np.bincount(plan.train.y))
-    assert make_job(plan, "runs").recipe.class_weights == pytest.approx(expected)
+    assert make_job(plan, Path("runs")).recipe.class_weights == pytest.approx(expected)
 
 
 def test_sizes_without_reading_the_data(load, tmp_path, monkeypatch):
@@ -247,7 +248,7 @@ def test_the_network_is_built_for_what_augmentation_leaves(load):
     """A crop to another size is what it sees."""
     plan = make_plan(load("augmentation: [{random_resized_crop: {size: 12}}]", network="small_cnn"))
     assert (plan.input_shape, plan.network_shape) == ((1, 8, 8), (1, 12, 12))
-    job = make_job(plan, "runs")
+    job = make_job(plan, Path("runs"))
     assert job.network.input_shape == (1, 12, 12) and hash(job.recipe) and job.recipe.augmentation
 
 
