@@ -174,8 +174,8 @@ class Cluster:
 def _show_token() -> None:
     """Have Ray show the token that the user has: by itself it would look for one only where a variable says so."""
     file = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
-    if os.environ.get("RAY_AUTH_TOKEN") or file.is_file():
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
+    if not os.environ.get("RAY_AUTH_MODE") and (os.environ.get("RAY_AUTH_TOKEN") or file.is_file()):
+        os.environ["RAY_AUTH_MODE"] = "token"
 
 
 def _packages(pip: Path | None) -> dict[str, Any]:
