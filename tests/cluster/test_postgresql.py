@@ -19,7 +19,7 @@ ONE = """\
 data: digits
 network: mlp
 losses: [softmax, squared_error]
-recipe: {epochs: 9, batch_size: 8}
+recipe: {epochs: 18, batch_size: 8}
 search: {trials: 4, seeds: 2, halving: {first: 3, factor: 3}}
 confirm: {seeds: 3}
 resources: {max_lanes: 1, backend: sequential}
@@ -162,13 +162,14 @@ def moved(tmp_path_factory, start, postgres):
     running.until(lambda: len(ran.trials("search", state="complete") + ran.trials("search", state="stopped")) > 1)
     ran.second = told(ran.folder, "run", "my.yaml")
     running.kill()
+    confirmed = len(ran.trials("confirm", state="complete"))
     ran.ended_before = {row["id"]: row for row in ran.trials() if row["state"] != "running"}
     postgres.stop()
     ran.without = told(ran.folder, "run", "my.yaml")
     postgres.start()
     (ran.folder / "runs").rename(ran.folder / "of the lost machine")
     running = ran.begin(*places)
-    running.until(lambda: ran.trials("confirm", state="complete"))
+    running.until(lambda: len(ran.trials("confirm", state="complete")) > confirmed)
     postgres.stop()
     ran.interrupted = running.wait()
     postgres.start()
