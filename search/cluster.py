@@ -79,7 +79,8 @@ class Places:
 class Cluster:
     """The job server of a Ray cluster at http://HOST:PORT, the dashboard's; 8265 unless said otherwise.
 
-    Ray's token is taken from the environment (RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH). Raises Unreachable.
+    Ray's token is that of RAY_AUTH_TOKEN, or of the file at RAY_AUTH_TOKEN_PATH, else ~/.ray/auth_token. Raises
+    Unreachable, and InputError where the cluster wants another token.
     """
 
     def __init__(self, address: str):

@@ -115,7 +115,7 @@ class Proposals:
 
 
 class _Sampler(TPESampler):
-    """TPE over a space that is known. Optuna would infer the same from all trials, for a quarter of what an ask costs.
+    """TPE over a space that is known. Optuna would infer the same from all trials, for a fifth of what an ask costs.
     """
 
     def __init__(self, seed: int, distributions: dict[str, BaseDistribution]):

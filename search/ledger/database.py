@@ -118,10 +118,8 @@ class Ledger:
         self.engine.dispose()
 
 
-# Made once: every transaction begins with it, and SQLAlchemy takes longer to make it than SQLite to answer.
+# Made once: every transaction begins with one, and SQLAlchemy takes longer to make it than SQLite to answer.
 _META = select(schema.meta.c.value).where(schema.meta.c.key == bindparam("of"))
-
-
 _GENERATION = select(schema.meta.c.value).where(schema.meta.c.key == "generation").with_for_update()
 
 

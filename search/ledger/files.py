@@ -105,4 +105,3 @@ def sizes(folder: Place) -> dict[str, int]:
         if rest:  # what lies in the folder itself is none of a study's
             found[part] = found.get(part, 0) + size
     return dict(sorted(found.items(), key=lambda pair: -pair[1]))
-
