@@ -137,14 +137,24 @@ def test_what_is_asked_is_what_the_interface_takes(google, head, workers):
 
 def test_the_head_stays_and_workers_are_spot_machines(head, workers):
     """That are gone with their disks when they are taken back."""
-    assert "scheduling" not in head and head["serviceAccounts"] and head["labels"]["ray-node-type"] == "head"
+    assert "scheduling" not in head and head["labels"]["ray-node-type"] == "head"
     assert head["machineType"] == "zones/europe-west4-a/machineTypes/e2-standard-2"
     for body in workers.values():
-        assert body["scheduling"]["provisioningModel"] == "SPOT" and "serviceAccounts" not in body
+        assert body["scheduling"]["provisioningModel"] == "SPOT"
         assert body["scheduling"]["instanceTerminationAction"] == "DELETE"
     for body in (head, *workers.values()):
         assert [disk["autoDelete"] for disk in body["disks"]] == [True]
         assert [network["subnetwork"] for network in body["networkInterfaces"]] == ["the-default-one"]
+
+
+def test_workers_may_use_the_bucket_and_the_head_may_start_them(head, workers):
+    """Each by an account of its own: that of the workers has the roles that the file's commands give it, no others."""
+    (of_head,) = head["serviceAccounts"]
+    assert of_head["email"].startswith("ray-autoscaler-sa-v1@")
+    for body in workers.values():
+        (account,) = body["serviceAccounts"]
+        assert account["email"] == "losstune-worker@my-project.iam.gserviceaccount.com"
+        assert account["email"] in FILE.read_text(encoding="utf-8").partition("cluster_name")[0]
 
 
 def test_the_head_is_set_up_before_ray_starts_there_without_slots(desk, head):
