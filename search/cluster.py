@@ -64,15 +64,17 @@ class Places:
     def lost_with_head(self) -> str:
         """What would be lost if the head's disk were, as a sentence; "" for nothing."""
         if self.locations.ledger is None and self.locations.storage is None:
-            return (f"all of the study is under {self.out}: if that is a disk of the head, it is lost with it; allowed "
-                    "besides: --storage, where a copy of the ledger is kept, and --ledger")  # fmt: skip
+            return (f"all of the study is under {self.out}, if no earlier run of it said otherwise: if that is a disk "
+                    "of the head, it is lost with it; allowed besides: --storage, where a copy of the ledger is kept, "
+                    "and --ledger")  # fmt: skip
         if self.locations.storage is None:
-            return (f"checkpoints and predictions are under {self.out}: if that is a disk of the head, they are lost "
-                    "with it, and trained again once `losstune doctor` has looked; allowed besides: --storage"
-                    )  # fmt: skip
+            return (f"checkpoints and predictions are under {self.out}, if no earlier run said otherwise: if that is a "
+                    "disk of the head, they are lost with it, and trained again once `losstune doctor` has looked; "
+                    "allowed besides: --storage")  # fmt: skip
         if self.locations.ledger is None:
-            return ("the ledger is on the head, and a copy of it, at most some minutes old, in the storage: what it "
-                    "lacks when the head is lost is trained again; allowed besides: --ledger")  # fmt: skip
+            return ("the ledger is on the head, if no earlier run said otherwise, and a copy of it, at most some "
+                    "minutes old, in the storage: what it lacks when the head is lost is trained again; allowed "
+                    "besides: --ledger")  # fmt: skip
         return ""
 
 

@@ -157,7 +157,7 @@ def test_where_its_parts_are_goes_along_and_what_a_lost_head_costs_is_said(there
     assert f"--storage {storage} --ledger {ledger}" in there.client.jobs[0].entrypoint
     assert both.lost_with_head == ""
     assert "all of the study" in at("/mnt/runs").lost_with_head
-    assert "checkpoints and predictions are" in at("/mnt/runs", ledger=ledger).lost_with_head
+    assert "checkpoints and predictions are under" in at("/mnt/runs", ledger=ledger).lost_with_head
     assert "the ledger is on the head" in at("/mnt/runs", storage=storage).lost_with_head
 
 
