@@ -8,6 +8,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -22,6 +23,7 @@ VARIABLES = {
     INK: "--ink", MUTED: "--muted", GRID: "--grid", PAPER: "--paper", BEST: "--best", OTHER: "--other",
     CHOSEN: "--chosen", SECOND: "--second", FAINT: "--faint",
 }  # fmt: skip
+HOVER = "hover: "  # begins the names of groups in SVG that become titles, which browsers show on hover
 STYLE = {
     "font.family": "DejaVu Sans", "font.size": 9.5, "axes.titlesize": 10, "axes.labelsize": 9.5,
     "xtick.labelsize": 9, "ytick.labelsize": 9, "text.color": INK, "axes.labelcolor": MUTED, "axes.titlecolor": INK,
@@ -63,12 +65,17 @@ def panels(figure: Figure, rows: int, columns: int, margins: dict[str, float], *
     return figure.subplots(rows, columns, squeeze=False, gridspec_kw=gaps, **kwargs).ravel()
 
 
+def hover(artist: Artist, text: str) -> None:
+    """Have an artist say something while the pointer is over it, in SVG."""
+    artist.set_gid(HOVER + text)
+
+
 def to_svg(figure: Figure) -> str:
     """The figure as an SVG document, the same text every time."""
     out = io.StringIO()
     FigureCanvasSVG(figure)
     figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
-    return out.getvalue()
+    return re.sub(rf'<g id="{HOVER}([^"]*)">', r"<g><title>\1</title>", out.getvalue())
 
 
 def to_pdf(figure: Figure) -> bytes:

@@ -15,7 +15,7 @@ from scipy import stats
 
 from losstune.analysis import drawing as d
 from losstune.analysis.hyperplots import hyperparameter_figure
-from losstune.analysis.results import Results, difference_unit, factor, head, metric_name
+from losstune.analysis.results import Results, decimals, difference_unit, factor, head, metric_name, show, show_p
 
 WIDTH = 4.2
 PANEL = (2.15, 1.75)
@@ -112,22 +112,27 @@ def _frame(axes: Axes, low: float, high: float) -> None:
 def score_figure(results: Results, frame: pd.DataFrame) -> Figure:
     """Mean and 95% t interval of each loss, its seeds as points; the best set is filled."""
     figure = d.new_figure(WIDTH, _height(len(frame)))
-    axes, scale = figure.subplots(), factor(results.metric)
+    axes, scale, places = figure.subplots(), factor(results.metric), decimals(results.metric)
     scores = results.direction() * results.score_matrix() * scale
     best = set(frame.loc[frame["in_best_set"], "loss"])
     frame = frame[frame["mean"].notna()]
     intact = [loss for loss in frame["loss"] if not _failed(results, loss)] or list(frame["loss"])
     low, high = scores[intact].min().min(), scores[intact].max().max()
     for place, loss in enumerate(frame["loss"]):
-        seeds = np.sort(scores[loss].dropna().to_numpy())
+        seeds = scores[loss].dropna().sort_values(kind="stable")
         colour = d.BEST if loss in best else d.OTHER
         mean = seeds.mean()
         # Equal scores are spread downwards from the mean's line, so that none hides another.
-        rank = pd.Series(seeds).groupby(np.round(seeds, 9)).cumcount().to_numpy()
-        axes.plot(seeds, place + 0.2 + 0.08 * np.minimum(rank, 4), "o", ms=3.4, color=colour, alpha=0.55, mew=0)
+        rank = seeds.groupby(seeds.round(9).to_numpy()).cumcount()
+        for seed, score in seeds.items():
+            y = place + 0.2 + 0.08 * min(rank[seed], 4)
+            (point,) = axes.plot(score, y, "o", ms=3.4, color=colour, alpha=0.55, mew=0)
+            d.hover(point, f"{loss}, seed {seed}: {score:.{places}f}")
         half = stats.t.isf(0.025, len(seeds) - 1) * seeds.std(ddof=1) / np.sqrt(len(seeds)) if len(seeds) > 1 else 0.0
         axes.plot([mean - half, mean + half], [place, place], color=colour, lw=2.2, solid_capstyle="butt")
-        axes.plot(mean, place, "o", ms=7, mfc=colour if loss in best else d.PAPER, mec=colour, mew=1.6)
+        (dot,) = axes.plot(mean, place, "o", ms=7, mfc=colour if loss in best else d.PAPER, mec=colour, mew=1.6)
+        bounds = f"{mean - half:.{places}f} to {mean + half:.{places}f}"
+        d.hover(dot, f"{loss}: mean {mean:.{places}f}, 95% interval {bounds}")
         low, high = (min(low, mean - half), max(high, mean + half)) if loss in intact else (low, high)
     _frame(axes, low, high)
     _rows(axes, list(frame["loss"]), best, results.study.get("baseline"))
@@ -148,8 +153,10 @@ def difference_figure(results: Results, frame: pd.DataFrame) -> Figure:
         if np.isfinite([row["ci_low"], row["ci_high"]]).all():
             axes.plot([scale * row["ci_low"], scale * row["ci_high"]], [place, place], color=colour, lw=2.2)
             ends += [scale * row["ci_low"], scale * row["ci_high"]] if not _failed(results, row["loss"]) else []
-        axes.plot(scale * row["difference"], place, "o", ms=7, mew=1.6, mec=colour,
-                  mfc=colour if row["loss"] in best else d.PAPER)  # fmt: skip
+        (dot,) = axes.plot(scale * row["difference"], place, "o", ms=7, mew=1.6, mec=colour,
+                           mfc=colour if row["loss"] in best else d.PAPER)  # fmt: skip
+        d.hover(dot, f"{row['loss']}: {show(row['difference'], results.metric, sign=True)}"
+                     f"{difference_unit(results.metric)} to the best mean, p {show_p(row['p'])}")  # fmt: skip
     rope = results.study["confirm"].get("rope")
     if rope:
         axes.axvspan(-scale * rope, scale * rope, color=d.GRID, lw=0)
@@ -232,7 +239,9 @@ def budget_figure(results: Results, frame: pd.DataFrame, quantity: str) -> Figur
     for phase, colour in (("search", d.BEST), ("confirm", d.SECOND)):
         if phase in spent:
             width = spent.loc[losses, phase].to_numpy()
-            axes.barh(range(len(losses)), width, left=left, height=0.62, color=colour, label=phase, linewidth=0)
+            bars = axes.barh(range(len(losses)), width, left=left, height=0.62, color=colour, label=phase, linewidth=0)
+            for bar, loss, amount in zip(bars, losses, width, strict=True):
+                d.hover(bar, f"{loss}, {phase}: {amount:,.6g} {quantity.replace('_', '-')}")
             left = left + width
     _rows(axes, losses, set(), results.study.get("baseline"))
     axes.xaxis.set_major_locator(MaxNLocator(5))

@@ -69,7 +69,8 @@ TERMS = {
         "always gives the same answer; it is never left out."
     ),
     "member-epoch": (
-        "One seed trained for one epoch: the unit of the budget, the same for every loss."
+        "One seed of one configuration trained for one epoch, the unit of the budget, the same for every loss; a loss "
+        "that takes two forward and backward passes per step counts twice."
     ),
     "slot-second": (
         "One second of one training slot (a share of a CPU or GPU): what the budget cost."
@@ -92,10 +93,6 @@ TERMS = {
         "The chosen value of a hyperparameter lies at an end of what was searched: the best may lie outside, and the "
         "loss may have been compared at less than its best."
     ),
-    "member-epochs": (
-        "One seed of one configuration trained for one epoch, the unit of the budget; a loss that takes two forward "
-        "and backward passes per step counts twice."
-    ),
     "skewness": (
         "How lopsided differences are over seeds. Strong skew makes false separations more frequent than alpha, most of"
         " all where a loss collapses in rare seeds."
@@ -104,3 +101,15 @@ TERMS = {
         "How much the losses share good and bad seeds. The higher, the more pairing helps."
     ),
 }
+
+# Headings of tables that say a term in another way.
+HEADINGS = {
+    "seeds": "seed", "interval": "simultaneous interval", "p": "adjusted p",
+    "member-epochs": "member-epoch", "slot-seconds": "slot-second",
+}  # fmt: skip
+
+
+def term_of(heading: str) -> str:
+    """The term that a column's heading stands for, units left out: "test accuracy (%)" -> "accuracy"."""
+    name = heading.partition(" (")[0].removeprefix("test ").removeprefix("validation ")
+    return HEADINGS.get(name, name)

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from html import escape
 from importlib.resources import files
 from typing import Any
 
 from losstune.analysis.figures import Drawn
-from losstune.analysis.glossary import TERMS
-from losstune.analysis.results import Results, metric_name
+from losstune.analysis.results import Results
+from losstune.analysis.sections import SECTIONS, asked
 from losstune.analysis.tabletext import Table
-from losstune.analysis.wording import audit_sentence, edge_sentence, listed, separated_sentence, undecided_sentence
-
-SHOWN = 8
-MOST_EDGES = 3  # sentences on ranges that were too narrow
 
 
 def page(results: Results, verdict: dict[str, Any], tables: list[Table], drawn: list[Drawn]) -> str:
@@ -29,7 +24,7 @@ def page(results: Results, verdict: dict[str, Any], tables: list[Table], drawn: 
     )
     name, study = escape(results.study["name"]), results.study
     losses = "1 loss" if len(study["losses"]) == 1 else f"{len(study['losses'])} losses"
-    about = (f"{study['data']} with {study['network']}: {losses}, {_asked(results)} "
+    about = (f"{study['data']} with {study['network']}: {losses}, {asked(results)} "
              f"configurations each, confirmed with {study['confirm']['seeds']} fresh seeds")  # fmt: skip
     css = files("losstune.analysis").joinpath("report.css").read_text(encoding="utf-8")
     return (
@@ -38,224 +33,3 @@ def page(results: Results, verdict: dict[str, Any], tables: list[Table], drawn: 
         f"<body><main>\n<header><h1>{name}: which loss?</h1><p>{escape(about)}</p>\n"
         f'<nav aria-label="contents"><ol>{contents}</ol></nav></header>\n{sections}\n</main></body></html>\n'
     )
-
-
-def _asked(results: Results) -> str:
-    """How many configurations each loss had: fewer than allowed where a grid is small or the hours were up."""
-    most, budget = results.study["search"]["trials"], results.budget
-    asked = budget.loc[budget["phase"] == "search", "asked"]
-    return str(most) if (asked == most).all() else f"up to {most}"
-
-
-def html_table(table: Table) -> str:
-    """A table in a box of its own that scrolls sideways; bold rows are tinted."""
-    side = [' class="text"' if place in table.text else "" for place in range(len(table.columns))]
-    heads = "".join(f"<th{kind}>{escape(name)}</th>" for kind, name in zip(side, table.columns, strict=True))
-    rows = []
-    for row, cells in enumerate(table.rows):
-        shown = [f"<b>{escape(cell)}</b>" if table.is_bold(row, place) else escape(cell)
-                 for place, cell in enumerate(cells)]  # fmt: skip
-        body = "".join(f"<td{kind}>{cell}</td>" for kind, cell in zip(side, shown, strict=True))
-        rows.append(f"<tr{' class=best' * (row in table.bold)}>{body}</tr>")
-    return (f'<div class="scroll" tabindex="0"><table><caption><span>{escape(table.caption)}</span></caption>\n'
-            f"<thead><tr>{heads}</tr></thead>\n<tbody>" + "\n".join(rows) + "</tbody></table></div>\n")  # fmt: skip
-
-
-def _figures(drawn: list[Drawn], group: str, layout: str) -> str:
-    shown = "".join(f"<figure>{one.inline()}</figure>\n" for one in drawn if one.group == group)
-    return f'<div class="figures {layout}">\n{shown}</div>\n' if shown else ""
-
-
-def _list(sentences: list[str], shown: int = SHOWN) -> str:
-    """Sentences as a list; all but the first few fold away."""
-    items = [f"<li>{escape(sentence)}</li>" for sentence in sentences]
-    text = f'<ul class="findings">{"".join(items[:shown])}</ul>'
-    if len(items) > shown:
-        text += (f"<details><summary>{len(items) - shown} more</summary>"
-                 f'<ul class="findings">{"".join(items[shown:])}</ul></details>')  # fmt: skip
-    return text + "\n"
-
-
-def _verdict(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
-    best = "".join(f'<li class="best">{escape(loss)}</li>' for loss in verdict["best_set"])
-    chips = [f"{verdict['n_seeds']} {'paired ' * bool(verdict['paired'])}seeds", f"alpha {verdict['alpha']:g}",
-             f"metric: {metric_name(verdict['metric'])}"]  # fmt: skip
-    chips = best + "".join(f"<li>{escape(chip)}</li>" for chip in chips)
-    warnings = "".join(f'<p class="warn">{escape(_sentence(text))}</p>' for text in _warnings(verdict))
-    condition = f'<p class="quiet">This holds {escape(verdict["conditional_on"])}.</p>'
-    condition += f'<p class="quiet">{escape(verdict["families"])}</p>' if verdict["families"] else ""
-    first, _, rest = verdict["headline"].partition(". ")
-    lines = f'<p class="headline">{escape(first.removesuffix("."))}.</p>'
-    lines += f'<p class="gain">{escape(rest)}</p>' if rest else ""
-    return (f'{lines}\n<ul class="chips">{chips}</ul>\n{warnings}'
-            f"{condition if verdict['best_set'] else ''}\n")  # fmt: skip
-
-
-def _warnings(verdict: dict) -> list[str]:
-    """Notes and warnings; where many ranges were too narrow, one sentence for them all, the table has each."""
-    edges, narrow = verdict["edges"], list(map(edge_sentence, verdict["edges"]))
-    if len(edges) <= MOST_EDGES:
-        return [*verdict["notes"], *verdict["warnings"]]
-    names = [f"{edge['loss']}'s {edge['hyperparameter']}" for edge in edges]
-    others = [text for text in verdict["warnings"] if text not in narrow]
-    return [*verdict["notes"], *others, f"{len(edges)} ranges too narrow, the chosen value is at an end of each: "
-            f"{listed(names)}; the table of chosen hyperparameters has what to try"]  # fmt: skip
-
-
-def _results(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
-    return html_table(tables["results"])
-
-
-def _scores(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
-    shown = verdict["rope"] and verdict["method"]
-    rope = "<li>grey band: the margin of practical equivalence</li>" if shown else ""
-    key = ('<ul class="keys"><li><i class="full"></i>in the best set</li><li><i></i>not in it</li>'
-           f"<li>small points: seeds</li>{rope}</ul>")  # fmt: skip
-    return key + _figures(drawn, "score", "wide")
-
-
-def _pairs(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
-    if "pairs" not in tables:
-        return ""
-    metric, alpha = verdict["metric"], verdict["alpha"]
-    separated = [separated_sentence(pair, metric, alpha) for pair in verdict["separated_pairs"]]
-    best = verdict["best_set"]
-    leading = [p for p in verdict["undecided_pairs"] if set(p["losses"]) <= set(best)]
-    rest = [p for p in verdict["undecided_pairs"] if p not in leading]
-    body = "<h3>Separated</h3>" + (_list(separated) if separated else "<p>No pair of losses is separated.</p>")
-    if leading:
-        body += "<h3>Undecided, among the best set</h3>" + _list(
-            [undecided_sentence(pair, metric, alpha) for pair in leading]
-        )
-    if rest:
-        others = _list([undecided_sentence(pair, metric, alpha) for pair in rest], len(rest))
-        body += f"<details><summary>{len(rest)} more undecided pairs, outside the best set</summary>{others}</details>"
-    if verdict["practically_equivalent"]:
-        pairs = "; ".join(listed(pair) for pair in verdict["practically_equivalent"])
-        body += f"<p>Practically equivalent (within {verdict['rope']:g}): {escape(pairs)}.</p>"
-    facts = f"Method: {verdict['method']}."
-    if verdict["realized_correlation"] is not None:
-        facts += f" Mean correlation of losses over seeds {verdict['realized_correlation']:.2f}."
-    if verdict["largest_skew"] is not None:
-        facts += f" Largest skewness of a difference {verdict['largest_skew']:.2f}."
-    folded = f"<details><summary>All pairs as a table</summary>{html_table(tables['pairs'])}</details>"
-    return f'{body}{folded}<p class="quiet">{escape(facts)}</p>\n'
-
-
-def _baseline(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
-    return html_table(tables["baseline"]) if "baseline" in tables else ""
-
-
-def _paper_rule(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
-    rule = verdict["paper_rule"]
-    if rule is None:
-        return ""
-    text = f"By the rule that papers often use, bold would be: {listed(rule['bold'])}. "
-    more, fewer = rule["only_in_best_set"], rule["only_in_paper_rule"]
-    if not more and not fewer:
-        text += "That is the best set."
-    if more:
-        text += f"It leaves out {listed(more)}, which no loss is shown to beat. "
-    if fewer:
-        text += f"It keeps {listed(fewer)}, which the test above separates from a better loss."
-    why = "That rule is not adjusted for the number of losses: with 9 equal ones and 8 seeds it errs 51% of the time."
-    return f'<p>{escape(text)}</p><p class="quiet">{why}</p>'
-
-
-def _conditional(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
-    study, confirm = results.study, results.study["confirm"]
-    text = (
-        f"Every statement holds {verdict['conditional_on']}. The split has {study['n_train']:,} training, "
-        f"{study['n_validation']:,} validation and {study['n_test']:,} test examples. Confirmed runs were "
-        f"trained on {'training and validation' if confirm['train_on'] == 'all' else 'the training split'}. "
-        f"The one metric that was declared is {metric_name(verdict['metric'])}; all others are exploratory."
-    )
-    return f"<p>{escape(text)}</p>"
-
-
-def _hyperparameters(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
-    return html_table(tables["hyperparameters"])
-
-
-def _curves(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
-    figures = _figures(drawn, "curves", "small")
-    text = (f"Validation {metric_name(results.metric)} by epoch, mean over seeds; the other losses in grey. The first "
-            "epochs lie outside the frame.")  # fmt: skip
-    return figures and f'<p class="quiet">{escape(text)}</p>{figures}'
-
-
-def _search(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
-    key = ('<ul class="keys"><li><i class="full"></i>full length</li><li><i></i>stopped early</li>'
-           '<li><i class="ring"></i>chosen</li><li>▽ below the frame</li><li>× failed</li></ul>')  # fmt: skip
-    figures = _figures(drawn, "hyperparameters", "cards")
-    return figures and key + figures
-
-
-def _budget(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
-    # Confirmed runs last as long as their loss's chosen epochs, so that only the search is meant to cost the same.
-    alarming = [row for row in verdict["budget_audit"] if row["flagged"] and row["phase"] == "search"]
-    alarms = "".join(f'<p class="warn">{escape(audit_sentence(row))}</p>' for row in alarming)
-    audit = [audit_sentence(row) for row in verdict["budget_audit"] if row not in alarming]
-    folded = f"<details><summary>The budget as a table</summary>{html_table(tables['budget'])}</details>"
-    return _figures(drawn, "budget", "wide") + alarms + _list(audit) + folded
-
-
-def _failures(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
-    found = [f"{loss}: no configuration could be confirmed." for loss in verdict["unconfirmed"]]
-    for one in verdict["failed_members"]:
-        found.append(f"{one['loss']}, seed {one['seed']} (confirm): {one['reason']}")
-    for one in verdict["failed_trials"]:
-        found.append(f"{one['loss']}, trial {one['number']} (search): {one['reason']}")
-    return _list(found) if found else "<p>No trial and no confirmed run failed.</p>"
-
-
-def _other_metrics(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
-    return html_table(tables["other_metrics"]) if "other_metrics" in tables else ""
-
-
-def _words(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
-    terms = "".join(f"<dt>{escape(term)}</dt><dd>{escape(meaning)}</dd>" for term, meaning in TERMS.items())
-    return f"<details><summary>What the terms on this page mean</summary><dl>{terms}</dl></details>"
-
-
-def _facts(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
-    search, confirm = results.study["search"], results.study["confirm"]
-    facts = {
-        "data": results.study["data"], "network": results.study["network"], "epochs": results.study["epochs"],
-        "search": f"{search['method']}, {_asked(results)} trials per loss, {search['seeds']} seeds each",
-        "confirm": f"{confirm['seeds']} seeds, alpha {verdict['alpha']:g}", **results.facts,
-    }  # fmt: skip
-    rows = "".join(f"<dt>{escape(str(name))}</dt><dd>{escape(_fact(value))}</dd>" for name, value in facts.items())
-    return f"<footer><dl>{rows}</dl></footer>"
-
-
-def _fact(value: Any) -> str:
-    return f"{value:,.4g}" if isinstance(value, float) else str(value)
-
-
-def _sentence(text: str) -> str:
-    """The text with a full stop, and a capital unless it starts with the name of a loss."""
-    text = text if text.endswith((".", "!", "?")) else f"{text}."
-    return text if "_" in text.split(maxsplit=1)[0] else text[0].upper() + text[1:]
-
-
-Section = Callable[[Results, dict, dict, list], str]
-SECTIONS: list[tuple[str, str, Section]] = [
-    ("verdict", "Verdict", _verdict),
-    ("results", "Results", _results),
-    ("scores", "Scores and differences", _scores),
-    ("pairs", "Pair by pair", _pairs),
-    ("baseline", "Against the baseline", _baseline),
-    ("paper-rule", "The papers' rule", _paper_rule),
-    ("conditional", "What this depends on", _conditional),
-    ("other-metrics", "Other metrics", _other_metrics),
-    ("hyperparameters", "Chosen hyperparameters", _hyperparameters),
-    ("curves", "Learning curves", _curves),
-    ("search", "The search", _search),
-    ("budget", "Budget", _budget),
-    ("failures", "Failures", _failures),
-    ("words", "Words", _words),
-    ("facts", "How it ran", _facts),
-]
-
-__all__ = ["html_table", "page"]
