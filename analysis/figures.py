@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from html import escape
 
@@ -38,16 +38,24 @@ class Drawn:
 
 
 def draw_all(results: Results, frame: pd.DataFrame) -> list[Drawn]:
-    """Every figure; frame: `tables.results_frame`. The same results give the same bytes."""
+    """Every figure of the scores and the search; frame: `tables.results_frame`."""
+    return draw(_figures(results, frame))
+
+
+def draw(figures: Iterable[tuple[str, str, str, Figure, bool]]) -> list[Drawn]:
+    """Draw figures, which are made on the way: (name, group, description, figure, whether it is a file of its own too).
+
+    The same figures give the same bytes.
+    """
     with d.style():
         return [
             Drawn(name, group, text, d.to_svg(figure), d.to_pdf(figure) if kept else None)
-            for name, group, text, figure, kept in _figures(results, frame)
+            for name, group, text, figure, kept in figures
         ]
 
 
 def _figures(results: Results, frame: pd.DataFrame) -> Iterator[tuple[str, str, str, Figure, bool]]:
-    """(name, group, description, figure, whether it is also a file of its own)."""
+    """Those of the scores and the search, as `draw` takes them."""
     metric = metric_name(results.metric)
     yield "score", "score", f"Test {metric} per loss, seeds as points", score_figure(results, frame), True
     if frame["p"].notna().any():

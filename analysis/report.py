@@ -5,17 +5,24 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from losstune.analysis.predicted import measure_predictions
+from losstune.analysis.prediction_tables import prediction_tables
 from losstune.analysis.results import Results
 from losstune.analysis.tables import report_tables, results_frame, runs_frame
+from losstune.analysis.tabletext import Table
 from losstune.analysis.verdict import make_verdict
+
+if TYPE_CHECKING:
+    from losstune.analysis.figures import Drawn
 
 
 def write_report(results: Results, folder: str | Path) -> Path:
     """Write the report of a study into folder (made if missing) and return the path of report.html.
 
-    report.html (self-contained), table.csv, runs.csv, verdict.json, figures/*.svg and *.pdf, tables/*.md and *.tex.
-    The same results give the same bytes. Each file is replaced as a whole; an interruption leaves no half-written one.
+    report.html (self-contained), table.csv, runs.csv, verdict.json, figures/*.svg and *.pdf, tables/*.csv, *.md
+    and *.tex. The same results give the same bytes. Each file is replaced as a whole; an interruption leaves no half-written one.
     """
     # matplotlib takes a second to import, and verdicts and tables do not need it.
     from losstune.analysis.figures import draw_all
@@ -24,7 +31,8 @@ def write_report(results: Results, folder: str | Path) -> Path:
     folder = Path(folder)
     frame, verdict = results_frame(results), make_verdict(results)
     tables, drawn = report_tables(results, verdict), draw_all(results, frame)
-    write_tables(results, verdict, folder)
+    _add_measures(results, verdict, tables, drawn)
+    write_tables(results, verdict, tables, folder)
     for figure in drawn:
         if figure.pdf is not None:
             write_file(folder / "figures" / f"{figure.name}.svg", figure.svg)
@@ -32,13 +40,26 @@ def write_report(results: Results, folder: str | Path) -> Path:
     return write_file(folder / "report.html", page(results, verdict, tables, drawn))
 
 
-def write_tables(results: Results, verdict: dict, folder: str | Path) -> None:
-    """Write table.csv, runs.csv, verdict.json and tables/*.md and *.tex into folder; needs no matplotlib."""
+def _add_measures(results: Results, verdict: dict, tables: list[Table], drawn: list[Drawn]) -> None:
+    """Add what the recorded predictions say."""
+    from losstune.analysis.figures import draw
+    from losstune.analysis.prediction_figures import prediction_figures
+
+    predicted = measure_predictions(results)
+    if predicted is not None:
+        tables += prediction_tables(results, predicted)
+        drawn += draw(prediction_figures(predicted))
+        verdict["left_out_of_measures"] = predicted.left_out
+
+
+def write_tables(results: Results, verdict: dict, tables: list[Table], folder: str | Path) -> None:
+    """Write table.csv, runs.csv, verdict.json and tables/*.csv, *.md and *.tex into folder; needs no matplotlib."""
     folder = Path(folder)
     write_file(folder / "table.csv", results_frame(results).to_csv(index=False, lineterminator="\n"))
     write_file(folder / "runs.csv", runs_frame(results).to_csv(index=False, lineterminator="\n"))
     write_file(folder / "verdict.json", json.dumps(verdict, indent=2, allow_nan=False) + "\n")
-    for table in report_tables(results, verdict):
+    for table in tables:
+        write_file(folder / "tables" / f"{table.name}.csv", table.to_csv())
         write_file(folder / "tables" / f"{table.name}.md", table.to_markdown())
         write_file(folder / "tables" / f"{table.name}.tex", table.to_latex())
 

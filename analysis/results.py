@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
+
+from losstune.trainables.predictions import Predictions
 
 LOWER_IS_BETTER = ("nll", "ece")
 PERCENT = ("accuracy", "top5_accuracy", "balanced_accuracy", "ece")
@@ -37,6 +40,8 @@ class Results:
     choices: loss, number, params (dict), best_epoch, score: the configuration that was confirmed.
     budget: loss, phase, asked, complete, stopped, failed, member_epochs, slot_seconds.
     notes: conditions beyond the usual ones, each a sentence. facts: where and how it ran, for the report's footer.
+    predictions: by loss and seed of the confirmed members that have not failed, what reads their logits and targets:
+    a function that returns `losstune.trainables.predictions.Predictions`, or raises InputError where they are damaged.
     """
 
     study: dict[str, Any]
@@ -49,6 +54,7 @@ class Results:
     notes: list[str] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
     edges: list[dict[str, Any]] = field(default_factory=list)
+    predictions: dict[tuple[str, int], Callable[[], Predictions]] = field(default_factory=dict)
 
     @property
     def metric(self) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from html import escape
 from typing import Any
 
 from losstune.analysis.glossary import TERMS
 from losstune.analysis.markup import anchor, figures, html_table, listing, sentence
+from losstune.analysis.measure_sections import MEASURES, Section
 from losstune.analysis.results import Results, metric_name
 from losstune.analysis.wording import audit_sentence, edge_sentence, listed, separated_sentence, undecided_sentence
 
@@ -179,7 +179,6 @@ def _fact(value: Any) -> str:
     return f"{value:,.4g}" if isinstance(value, float) else str(value)
 
 
-Section = Callable[[Results, dict, dict, list], str]
 SECTIONS: list[tuple[str, str, Section]] = [
     ("verdict", "Verdict", _verdict),
     ("results", "Results", _results),
@@ -189,6 +188,7 @@ SECTIONS: list[tuple[str, str, Section]] = [
     ("paper-rule", "The papers' rule", _paper_rule),
     ("conditional", "What this depends on", _conditional),
     ("other-metrics", "Other metrics", _other_metrics),
+    *MEASURES,
     ("hyperparameters", "Chosen hyperparameters", _hyperparameters),
     ("curves", "Learning curves", _curves),
     ("search", "The search", _search),

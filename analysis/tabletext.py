@@ -1,7 +1,9 @@
-"""A table as text, for Markdown and LaTeX."""
+"""A table as text, for CSV, Markdown and LaTeX."""
 
 from __future__ import annotations
 
+import csv
+import io
 from dataclasses import dataclass, field
 
 LATEX = {
@@ -28,6 +30,12 @@ class Table:
 
     def is_bold(self, row: int, column: int) -> bool:
         return row in self.bold and column in self.bold_columns and self.rows[row][column] != ""
+
+    def to_csv(self) -> str:
+        """The cells as they are shown, without bold and caption, a header first."""
+        out = io.StringIO()
+        csv.writer(out, lineterminator="\n").writerows([self.columns, *self.rows])
+        return out.getvalue()
 
     def to_markdown(self) -> str:
         """GitHub's tables, the caption above."""

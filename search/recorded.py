@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,15 @@ from losstune.analysis.wording import listed
 from losstune.search.edges import find_edges
 from losstune.search.ledger import read
 from losstune.search.ledger.database import Ledger, get_meta, understood
-from losstune.search.locations import ledger_at
+from losstune.search.locations import files_of, ledger_at
 from losstune.search.methods import stage_of
 from losstune.search.ranges import LossSpace, resolve
 from losstune.search.standing import outside_training
 from losstune.search.study import SearchPart, Study
 from losstune.spaces import InputError
+from losstune.trainables import predictions
+from losstune.trainables.predictions import Predictions
+from losstune.trainables.storage import Place
 
 Row = dict[str, Any]
 
@@ -71,7 +75,14 @@ def _results(ledger: Ledger, folder: Path, search_curves: bool) -> Results:
         notes=[*_notes(events, round_), *_unfinished(how, spaces, search, greater)],
         edges=find_edges(spaces, how, search, choices, greater),
         facts={**facts, **_costs(trials, lanes)},
+        predictions=_kept(confirm, files_of(folder) / "predictions"),
     )
+
+
+def _kept(rows: list[Row], place: Place) -> dict[tuple[str, int], Callable[[], Predictions]]:
+    """What reads the predictions of each confirmed member that ended well."""
+    return {(row["loss"], row["number"]): partial(predictions.read, place / f"{row['id']}.npz")
+            for row in rows if row["state"] == "complete"}  # fmt: skip
 
 
 def _searched(about: Row, written: Row | None) -> tuple[SearchPart, dict[str, LossSpace]]:

@@ -1,0 +1,59 @@
+"""The sections of the report's page on what the confirmed members put out; exploratory, all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from html import escape
+
+from losstune.analysis.markup import figures, html_table, listing
+from losstune.analysis.results import Results
+
+Section = Callable[[Results, dict, dict, list], str]
+
+
+def _test_set(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
+    if "test_set" not in tables:
+        return ""
+    text = ("The verdict is about this one test set. These intervals ask what would hold for another one of the same "
+            "size too; they are wider wherever examples, not seeds, are what is scarce.")  # fmt: skip
+    return f"<p>{escape(text)}</p>{html_table(tables['test_set'])}"
+
+
+def _calibration(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
+    if "calibration" not in tables:
+        return ""
+    key = ('<ul class="keys"><li><i class="full"></i>as trained</li><li><i class="ring"></i>after temperature scaling'
+           "</li><li>area: share of the predictions</li></ul>")  # fmt: skip
+    panels = figures(drawn, "reliability", "small")
+    return (panels and key + panels) + html_table(tables["calibration"])
+
+
+def _agreement(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
+    if "agreement_same_class" not in tables:
+        return ""
+    more = "".join(html_table(tables[f"agreement_{form}"]) for form in ("same_outcome", "same_error"))
+    folded = f"<details><summary>Two other forms of agreement</summary>{more}</details>"
+    return figures(drawn, "agreement", "wide") + html_table(tables["agreement_same_class"]) + folded
+
+
+def _ensembles(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
+    return html_table(tables["ensembles"]) if "ensembles" in tables else ""
+
+
+def _classes(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
+    return html_table(tables["classes"]) if "classes" in tables else ""
+
+
+def _left_out(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
+    """Members that the sections above do not count."""
+    return listing(verdict["left_out_of_measures"]) if verdict.get("left_out_of_measures") else ""
+
+
+MEASURES: list[tuple[str, str, Section]] = [
+    ("test-set", "Another test set", _test_set),
+    ("calibration", "Calibration", _calibration),
+    ("classes", "Class by class", _classes),
+    ("agreement", "Do they make the same mistakes?", _agreement),
+    ("ensembles", "Ensembles of seeds", _ensembles),
+    ("left-out", "Not in these measures", _left_out),
+]

@@ -1,0 +1,176 @@
+"""What the recorded predictions of the confirmed members say beyond their scores, read one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from losstune.analysis.agreement import Agreement, agreement
+from losstune.analysis.calibration import OF_PROBABILITIES, confidences, prediction_measures, reliability
+from losstune.analysis.crossed import crossed_bootstrap
+from losstune.analysis.ensembles import Ensembles
+from losstune.analysis.per_class import class_differences, class_recalls, right_answers
+from losstune.analysis.results import Results
+from losstune.analysis.temperature import fit_temperature, scaled_logits, scaled_measures
+from losstune.spaces import InputError
+from losstune.trainables.metrics import to_probabilities
+from losstune.trainables.predictions import Predictions
+
+SMALLEST = 1e-300  # keeps the logarithm of a probability that underflowed finite
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """members: a row per member: loss, seed, the measures of `prediction_measures`, the same after temperature scaling
+    as scaled_nll ..., temperature (NaN where not defined) and temperature_reason (why not, or None). reliability,
+    scaled_reliability: per loss, of all its seeds together; losses without probabilities, or for which no temperature
+    is defined, are not there. agreement: of all members. ensembles, mixed: see `Ensembles.within` and `.across`.
+    recalls, class_differences: see `per_class`, to the best mean; None where that is not defined. crossed: see
+    `crossed_bootstrap`, None where seeds are missing; of: the score per example that it is about, "accuracy" or "nll".
+    left_out: which members are not in it and why, a sentence each.
+    """
+
+    members: pd.DataFrame
+    reliability: dict[str, pd.DataFrame]
+    scaled_reliability: dict[str, pd.DataFrame]
+    agreement: Agreement
+    ensembles: pd.DataFrame
+    mixed: pd.DataFrame
+    recalls: pd.DataFrame
+    class_differences: pd.DataFrame | None
+    crossed: pd.DataFrame | None
+    of: str
+    left_out: list[str]
+
+
+def measure_predictions(results: Results) -> Predicted | None:
+    """Every measure of the recorded predictions; None where there are none that can be read."""
+    gathered = _gather(results)
+    if not gathered.models:
+        return None
+    by_member = dict(zip(gathered.models, range(len(gathered.models)), strict=True))
+    losses = list(dict.fromkeys(loss for loss, _ in gathered.models))
+    seeds = sorted({seed for _, seed in gathered.models})
+    classes, targets, ensembles = np.array(gathered.classes), gathered.targets, gathered.ensembles
+    recalls, differences = _per_class(results, gathered, by_member, losses, seeds)
+    return Predicted(
+        members=pd.DataFrame(gathered.rows),
+        reliability={loss: reliability(*map(np.concatenate, zip(*parts, strict=True)))
+                     for loss, parts in gathered.confidence.items()},
+        scaled_reliability={loss: reliability(*map(np.concatenate, zip(*parts, strict=True)))
+                            for loss, parts in gathered.scaled.items()},
+        agreement=agreement(gathered.models, classes, targets),
+        ensembles=ensembles.within(), mixed=ensembles.across(), recalls=recalls, class_differences=differences,
+        crossed=_crossed(results, gathered, by_member, losses, seeds), of=_of(results), left_out=gathered.left_out,
+    )  # fmt: skip
+
+
+@dataclass
+class _Gathered:
+    """What is kept of each member while all are read one after the other."""
+
+    targets: np.ndarray
+    ensembles: Ensembles | None = None
+    models: list[tuple[str, int]] = field(default_factory=list)
+    rows: list[dict] = field(default_factory=list)
+    classes: list[np.ndarray] = field(default_factory=list)  # the predicted ones
+    scores: list[np.ndarray] = field(default_factory=list)  # per example, higher is better
+    confidence: dict[str, list] = field(default_factory=dict)
+    scaled: dict[str, list] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+
+
+def _gather(results: Results) -> _Gathered:
+    found = _Gathered(np.empty(0, dtype=np.int64))
+    for (loss, seed), one in _readable(results, found.left_out):
+        if found.ensembles is None:
+            found.targets = one.test_targets.astype(np.int64)
+            every = sorted(seed for _, seed in results.predictions)
+            found.ensembles = Ensembles(found.targets, one.test_logits.shape[1], sorted(set(every)))
+        if not np.array_equal(one.test_targets, found.targets):
+            found.left_out.append(f"{loss}, seed {seed}: its predictions are of another test set than those of "
+                                  f"{found.models[0][0]}, seed {found.models[0][1]}")  # fmt: skip
+            continue
+        try:
+            _take_in(found, results, loss, seed, one)
+        except InputError as error:
+            found.left_out.append(f"{loss}, seed {seed}: {error}")
+    return found
+
+
+def _readable(results: Results, left_out: list[str]) -> Iterator[tuple[tuple[str, int], Predictions]]:
+    """The members whose predictions can be read, those of a loss one after the other; why others cannot."""
+    order = {loss: place for place, loss in enumerate(results.study["losses"])}
+    for model in sorted(results.predictions, key=lambda model: (order.get(model[0], len(order)), model)):
+        try:
+            yield model, results.predictions[model]()
+        except InputError as error:
+            left_out.append(f"{model[0]}, seed {model[1]}: {error}")
+
+
+def _take_in(found: _Gathered, results: Results, loss: str, seed: int, one: Predictions) -> None:
+    logits, targets, family = one.test_logits, found.targets, one.probabilities
+    plain = prediction_measures(logits, targets, family)
+    train_on = results.study["confirm"]["train_on"]
+    heat = fit_temperature(one.validation_logits, one.validation_targets.astype(np.int64), family, train_on)
+    scaled = scaled_measures(logits, targets, family, heat)
+    found.ensembles.add(loss, seed, logits, family)  # refuses what does not fit: nothing is kept of such a member
+    found.rows.append({
+        "loss": loss, "seed": seed, **plain, **{f"scaled_{name}": scaled[name] for name in OF_PROBABILITIES},
+        "temperature": heat.value if heat.reason is None else np.nan, "temperature_reason": heat.reason,
+    })  # fmt: skip
+    probabilities = to_probabilities(logits, family)
+    found.models.append((loss, seed))
+    found.classes.append(logits.argmax(1).astype(np.uint16 if logits.shape[1] <= 2**16 else np.uint32))
+    if probabilities is not None:
+        found.confidence.setdefault(loss, []).append(confidences(probabilities, targets))
+    if heat.reason is None:
+        sharper = to_probabilities(scaled_logits(logits, family, heat), "softmax")
+        found.scaled.setdefault(loss, []).append(confidences(sharper, targets))
+    found.scores.append(_per_example(_of(results), logits, probabilities, targets))
+
+
+def _of(results: Results) -> str:
+    """What the score of one example is: the study's metric where it is a mean over examples."""
+    return "nll" if results.metric == "nll" else "accuracy"
+
+
+def _per_example(of: str, logits: np.ndarray, probabilities: np.ndarray | None, targets: np.ndarray) -> np.ndarray:
+    """(N,) scores whose mean is the metric, higher is better; empty where a loss has none."""
+    if of == "accuracy":
+        return logits.argmax(1) == targets
+    if probabilities is None:
+        return np.empty(0)
+    return np.log(np.maximum(probabilities[np.arange(len(targets)), targets], SMALLEST)).astype(np.float32)
+
+
+def _crossed(results: Results, found: _Gathered, places: dict, losses: list[str], seeds: list[int]
+             ) -> pd.DataFrame | None:  # fmt: skip
+    """Over the losses that have a score for every seed; None where fewer than two do, or there is one seed."""
+    whole = [loss for loss in losses
+             if all((loss, seed) in places and len(found.scores[places[loss, seed]]) for seed in seeds)]  # fmt: skip
+    if len(whole) < 2 or len(seeds) < 2 or len(found.targets) < 2:
+        return None
+    scores = np.array([[found.scores[places[loss, seed]] for seed in seeds] for loss in whole])
+    return crossed_bootstrap(scores, whole, results.study["confirm"].get("alpha", 0.05))
+
+
+def _per_class(results: Results, found: _Gathered, places: dict, losses: list[str], seeds: list[int]
+               ) -> tuple[pd.DataFrame, pd.DataFrame | None]:  # fmt: skip
+    """Recalls of every class, and their differences to the loss with the best mean of the study's metric."""
+    number = found.ensembles.num_classes
+    examples = np.bincount(found.targets, minlength=number)
+    right = np.full((len(seeds), len(losses), number), np.nan)
+    for (loss, seed), place in places.items():
+        answers = right_answers(found.classes[place].astype(np.int64), found.targets, number)
+        right[seeds.index(seed), losses.index(loss)] = answers
+    means = results.score_matrix().mean()
+    best = means[[loss for loss in losses if loss in means]].idxmax() if set(losses) & set(means.index) else None
+    try:
+        differences = class_differences(right, examples, losses, best, results.study["confirm"].get("alpha", 0.05))
+    except InputError:  # one loss, one seed: nothing to compare
+        differences = None
+    return class_recalls(right, examples, losses), differences

@@ -1,0 +1,121 @@
+"""The report's tables of what the recorded predictions say, from calibration to other test sets."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from losstune.analysis.agreement import FORMS, agreement_of_losses
+from losstune.analysis.predicted import Predicted
+from losstune.analysis.results import Results, difference_unit, show, show_p
+from losstune.analysis.tabletext import Table
+
+FORM_NAMES = {
+    "same_class": "the same class", "same_outcome": "both right or both wrong",
+    "same_error": "the same class, of what both get wrong",
+}  # fmt: skip
+MOST_CLASSES = 20  # rows of the table of classes
+
+
+def prediction_tables(results: Results, found: Predicted) -> list[Table]:
+    """Every table of measures of the predictions."""
+    losses = list(found.members["loss"].unique())
+    tables = [calibration_table(found), ensembles_table(found)]
+    if len(found.agreement.models) > 1:
+        means = agreement_of_losses(found.agreement)
+        tables += [agreement_table(means, losses, form) for form in FORMS]
+    tables += [classes_table(found), crossed_table(found)]
+    return [table for table in tables if table is not None]
+
+
+def mean_of(values: pd.Series, metric: str) -> str:
+    """Mean and standard error of a measure over seeds; "not defined" where it is for none."""
+    values = values.dropna()
+    if values.empty:
+        return "not defined"
+    error = f" ± {show(values.sem(), metric)}" if len(values) > 1 else ""
+    return show(values.mean(), metric) + error
+
+
+def calibration_table(found: Predicted) -> Table:
+    """NLL, Brier and calibration errors before and after temperature scaling."""
+    rows, names = [], [("nll", "nll"), ("brier", "brier"), ("ece", "ece"), ("adaptive_ece", "ece")]
+    for loss, own in found.members.groupby("loss", sort=False):
+        cells = [mean_of(own[prefix + name], like) for name, like in names for prefix in ("", "scaled_")]
+        rows.append([str(loss), *cells, _temperatures(own)])
+    columns = ["loss", "NLL", "NLL scaled", "Brier", "Brier scaled", "ECE (%)", "ECE scaled (%)", "adaptive ECE (%)",
+               "adaptive ECE scaled (%)", "temperature"]  # fmt: skip
+    reasons = [reason for reason in found.members["temperature_reason"].dropna().unique()]
+    caption = ("Probabilities on the test set, mean ± standard error over seeds; scaled: after one temperature per "
+               "seed, fitted on the validation split.")  # fmt: skip
+    if reasons:
+        caption += f" No temperature where {'; '.join(reasons)}."
+    return Table("calibration", caption, columns, rows)
+
+
+def _temperatures(own: pd.DataFrame) -> str:
+    fitted = own["temperature"].dropna()
+    few = f" ({len(fitted)} of {len(own)} seeds)" if 0 < len(fitted) < len(own) else ""
+    return "not defined" if fitted.empty else f"{fitted.min():.2f} to {fitted.max():.2f}{few}"
+
+
+def ensembles_table(found: Predicted) -> Table | None:
+    """All the seeds of a loss together against one of them."""
+    rows = [
+        [row["loss"], str(row["size"]),
+         *(show(row[name], "accuracy") for name in ("member_accuracy", "vote_accuracy", "accuracy")),
+         *(show(row[name], "nll") for name in ("member_nll", "nll"))]
+        for row in found.ensembles.to_dict("records") if row["size"] > 1
+    ]  # fmt: skip
+    columns = ["loss", "members", "one member (%)", "vote (%)", "mean of probabilities (%)", "NLL of one",
+               "NLL together"]  # fmt: skip
+    caption = ("The confirmed seeds of a loss as one ensemble: test accuracy by majority vote and by the mean of "
+               "probabilities, beside the mean of its members. One ensemble each, so its own chance is not measured.")
+    return Table("ensembles", caption, columns, rows) if rows else None  # fmt: skip
+
+
+def agreement_table(means: pd.DataFrame, losses: list[str], form: str) -> Table:
+    """Losses by losses: how often models of different seeds agree."""
+    cells = {(row["loss_a"], row["loss_b"]): row[form] for row in means.to_dict("records")}
+    rows = [[a, *(show(cells.get((a, b), cells.get((b, a), np.nan)), "accuracy") for b in losses)] for a in losses]
+    caption = (f"Share of test examples (%) on which two models of different seeds give {FORM_NAMES[form]}; on the "
+               "diagonal two seeds of one loss.")  # fmt: skip
+    return Table(f"agreement_{form}", caption, ["loss", *losses], rows)
+
+
+def classes_table(found: Predicted) -> Table | None:
+    """The largest differences in recall between a loss and the best mean, class by class; exploratory."""
+    if found.class_differences is None or not found.class_differences["differs"].any():
+        return None
+    clear = found.class_differences[found.class_differences["differs"]]
+    shown = clear.reindex(clear["difference"].abs().sort_values(ascending=False, kind="stable").index)
+    rows = [[row["loss"], str(row["class"]), str(row["examples"]), show(row["difference"], "accuracy", sign=True),
+             f"{show(row['ci_low'], 'accuracy', sign=True)} to {show(row['ci_high'], 'accuracy', sign=True)}",
+             show_p(row["p"])] for row in shown.head(MOST_CLASSES).to_dict("records")]  # fmt: skip
+    caption = ("Classes that a loss recognizes more or less often than the best mean does, by more than chance over "
+               "seeds explains (adjusted over all classes and losses). Exploratory: another test set would move it.")
+    if len(shown) > MOST_CLASSES:
+        caption += f" The {MOST_CLASSES} largest of {len(shown)}."
+    return Table("classes", caption, ["loss", "class", "test examples", "recall (points)", "interval", "p"], rows)
+
+
+def crossed_table(found: Predicted) -> Table | None:
+    """Each loss against the best mean for new seeds and new test examples, and what the variance comes from."""
+    if found.crossed is None:
+        return None
+    first = found.crossed["loss_a"].iloc[0]
+    own = found.crossed[found.crossed["loss_a"] == first]
+    rows = [[row["loss_b"], show(-row["difference"], found.of, sign=True),
+             f"{show(-row['ci_high'], found.of, sign=True)} to {show(-row['ci_low'], found.of, sign=True)}",
+             *(_share(row[f"{part}_share"]) for part in ("seeds", "examples", "interaction"))]
+            for row in own.to_dict("records")]  # fmt: skip
+    unit = difference_unit(found.of).strip() or "nats, positive is better"
+    caption = (f"Difference to {first} that would hold for other seeds and other test examples of the same kind: "
+               "simultaneous intervals of a crossed bootstrap; and the share of the variance of the difference that "
+               "comes from seeds, from examples, and from both together.")  # fmt: skip
+    columns = ["loss", f"to the best ({unit})", "interval", "from seeds (%)", "from examples (%)", "from both (%)"]
+    return Table("test_set", caption, columns, rows)
+
+
+def _share(value: float) -> str:
+    return "" if np.isnan(value) else f"{100 * value:.0f}"
