@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 def write_report(results: Results, folder: str | Path) -> Path:
     """Write the report of a study into folder (made if missing) and return the path of report.html.
 
-    report.html (self-contained), table.csv, runs.csv, verdict.json, figures/*.svg and *.pdf, tables/*.csv, *.md
-    and *.tex. The same results give the same bytes. Each file is replaced as a whole; an interruption leaves no half-written one.
+    report.html (self-contained), table.csv, runs.csv, verdict.json, figures/*.svg and *.pdf, tables/*.csv, *.md and
+    *.tex. The same results give the same bytes. Each file is replaced as a whole; an interruption leaves no
+    half-written one.
     """
     # matplotlib takes a second to import, and verdicts and tables do not need it.
     from losstune.analysis.figures import draw_all
