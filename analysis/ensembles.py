@@ -12,16 +12,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from losstune.analysis.calibration import check_outputs, check_targets, probability_measures
+from losstune.analysis.calibration import brier, check_outputs, check_targets
 from losstune.spaces import InputError
-from losstune.trainables.metrics import accuracy, to_probabilities
+from losstune.trainables.metrics import accuracy, ece, nll, to_probabilities
 
-MEASURES = ("nll", "brier", "ece")
+MEASURES = {"nll": nll, "brier": brier, "ece": ece}
 
 
 @dataclass
@@ -31,8 +31,8 @@ class _Sum:
 
     votes: np.ndarray
     probabilities: np.ndarray | None
-    size: int = 0
-    own: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("accuracy", *MEASURES), 0.0))
+    size: int
+    own: dict[str, float]
 
     def __add__(self, other: _Sum) -> _Sum:
         defined = self.probabilities is not None and other.probabilities is not None
@@ -67,10 +67,10 @@ class Ensembles:
         self._seen.add((loss, seed))
         parts = self._sums.setdefault(loss, {})
         part, probabilities = self._part_of[seed], to_probabilities(logits, family)
-        own = {**probability_measures(probabilities, self.targets), "accuracy": accuracy(logits, self.targets)}
+        own = {"accuracy": accuracy(logits, self.targets), **self._scores(probabilities)}
         votes = np.zeros(logits.shape, dtype=np.int32)
         votes[np.arange(len(logits)), logits.argmax(1)] = 1
-        member = _Sum(votes, probabilities, 1, {name: own[name] for name in ("accuracy", *MEASURES)})
+        member = _Sum(votes, probabilities, 1, own)
         parts[part] = parts[part] + member if part in parts else member
 
     def within(self) -> pd.DataFrame:
@@ -123,14 +123,17 @@ class Ensembles:
         """The columns of `within` from size on."""
         mean = None if members.probabilities is None else members.probabilities / members.size
         found = {**self._voted(members.votes), "accuracy": np.nan if mean is None else accuracy(mean, self.targets),
-                 **probability_measures(mean, self.targets)}  # fmt: skip
-        del found["adaptive_ece"]
+                 **self._scores(mean)}  # fmt: skip
         own = {name: total / members.size for name, total in members.own.items()}
         gains = {
             "vote_gain": found["vote_accuracy"] - own["accuracy"], "accuracy_gain": found["accuracy"] - own["accuracy"],
             **{f"{name}_gain": own[name] - found[name] for name in MEASURES},
         }  # fmt: skip
         return {"size": members.size, **found, **{f"member_{name}": value for name, value in own.items()}, **gains}
+
+    def _scores(self, probabilities: np.ndarray | None) -> dict[str, float]:
+        return {name: np.nan if probabilities is None else measure(probabilities, self.targets)
+                for name, measure in MEASURES.items()}  # fmt: skip
 
     def _voted(self, votes: np.ndarray) -> dict[str, float]:
         top = votes.max(1, keepdims=True)

@@ -14,8 +14,8 @@ from losstune.spaces import InputError
 FORMS = ("same_class", "same_outcome", "same_error")
 
 
-def drawn(losses, seeds, n, classes, seed=0):
-    """Models of one loss share errors; the same seeds of two losses share more."""
+def drawn(losses, seeds, n, classes, seed=0, shared=0.1):
+    """Models of one loss share errors; so do models of one seed, on a share of the examples."""
     rng = np.random.default_rng(seed)
     targets = rng.integers(0, classes, n)
     of_loss, of_seed = rng.integers(0, classes, (losses, n)), rng.integers(0, classes, (seeds, n))
@@ -23,7 +23,8 @@ def drawn(losses, seeds, n, classes, seed=0):
     for k, s in itertools.product(range(losses), range(seeds)):
         kind = rng.random(n)
         own = rng.integers(0, classes, n)
-        rows.append(np.where(kind < 0.7, targets, np.where(kind < 0.8, of_loss[k], np.where(kind < 0.9, of_seed[s], own))))
+        wrong = np.where(kind < 0.8, of_loss[k], np.where(kind < 0.8 + shared, of_seed[s], own))
+        rows.append(np.where(kind < 0.7, targets, wrong))
     models = [(f"loss{k}", s) for k, s in itertools.product(range(losses), range(seeds))]
     return models, np.array(rows), targets
 
@@ -92,7 +93,7 @@ def test_the_dendrogram_links_by_averages():
 
 
 def test_models_cluster_by_loss():
-    models, classes, targets = drawn(3, 5, 3000, 10, seed=1)
+    models, classes, targets = drawn(3, 5, 30_000, 10, seed=1, shared=0)
     tree = linkage(agreement(models, classes, targets).same_class)
     groups = hierarchy.fcluster(tree, 3, "maxclust")
     assert len({(loss, group) for (loss, _), group in zip(models, groups, strict=True)}) == 3

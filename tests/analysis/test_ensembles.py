@@ -1,4 +1,4 @@
-"""Ensembles: by hand on four examples, against averages of everything held in memory, and fast enough for 225 members."""
+"""Ensembles: by hand on four examples, against averages of everything at once, and fast enough for 225 members."""
 
 import itertools
 import math
