@@ -17,10 +17,11 @@ from losstune.analysis import drawing as d
 from losstune.analysis.profiles import Profile, ScoreDistribution
 from losstune.analysis.ranking import DEFAULT, Ranking
 
-WIDTH, ROW, BAR = 5.6, 0.22, 0.14
-LABEL = 1.45
+LINE, ROW, BAR = 2.7, 0.22, 0.14
+# Inches of a bold character of a loss's name, and of the rank and the gap beside it.
+CHARACTER, RANK = 0.088, 0.45
 COLUMNS, PANEL = 5, (2.2, 1.95)
-MARGINS = {"left": 0.48, "right": 0.1, "bottom": 0.46, "top": 0.28, "between_columns": 0.5, "between_rows": 0.75}
+MARGINS = {"left": 0.62, "right": 0.1, "bottom": 0.46, "top": 0.28, "between_columns": 0.5, "between_rows": 0.75}
 
 
 def critical_difference_figure(ranking: Ranking, mode: str = DEFAULT) -> Figure:
@@ -32,9 +33,10 @@ def critical_difference_figure(ranking: Ranking, mode: str = DEFAULT) -> Figure:
     ranks, groups = ranking.table["average_rank"], ranking.groups[mode]
     left = -(-len(ranks) // 2)
     depth = 0.12 + BAR * len(groups)
-    top, bottom = 0.62 if mode == "nemenyi" else 0.4, depth + ROW * (left + 0.2)
-    margins = {"left": LABEL, "right": LABEL, "bottom": 0.05, "top": top}
-    figure = d.new_figure(WIDTH, top + bottom + 0.05, margins)
+    top, bottom = 0.68 if mode == "nemenyi" else 0.42, depth + ROW * (left + 0.2)
+    side = RANK + CHARACTER * max(map(len, ranks.index))
+    margins = {"left": side, "right": side, "bottom": 0.05, "top": top}
+    figure = d.new_figure(LINE + 2 * side, top + bottom + 0.05, margins)
     axes = figure.subplots()
     axes.set_ylim(bottom, 0)  # in inches below the line
     axes.set_xlim(1, len(ranks))
@@ -72,7 +74,7 @@ def _elbow(axes: Axes, loss: str, rank: float, y: float, left: bool, best: bool)
 def _ruler(axes: Axes, length: float, losses: int) -> None:
     """Nemenyi's critical difference, to scale, above the line, as far as the line reaches."""
     end = losses - min(length, losses - 1)
-    y = -0.45
+    y = -0.56
     axes.plot([losses, end], [y, y], "|-", color=d.CHOSEN, lw=1.6, ms=6, clip_on=False)
     more = " (longer than the line)" if length > losses - 1 else ""
     axes.text(end, y, f"critical difference {length:.2f}{more}  ", ha="right" if not more else "left", va="center",
@@ -90,7 +92,7 @@ def profile_figure(profile: Profile) -> Figure:
     def draw(axes: Axes, loss: str, own: bool) -> None:
         axes.step(curves.index, curves[loss], where="post", color=d.BEST if own else d.FAINT, lw=2 if own else 0.8)
 
-    return _panels(order, draw, "ratio to the best", (1, end))
+    return _panels(order, draw, ("ratio to the best", "share of data sets"), (1, end))
 
 
 def distribution_figure(distribution: ScoreDistribution, scale: float = 1.0, label: str = "score") -> Figure:
@@ -107,18 +109,18 @@ def distribution_figure(distribution: ScoreDistribution, scale: float = 1.0, lab
             axes.fill_between(taus, distribution.low[loss], distribution.high[loss], color=d.SECOND, alpha=0.4, lw=0)
         axes.plot(taus, shares[loss], color=d.BEST if own else d.FAINT, lw=2 if own else 0.8)
 
-    return _panels(order, draw, f"{label}: runs better than", (taus[0], taus[-1]))
+    return _panels(order, draw, (label, "share of runs above"), (taus[0], taus[-1]))
 
 
 def _panels(
-    order: list[str], draw: Callable[[Axes, str, bool], None], label: str, limits: tuple[float, float]
+    order: list[str], draw: Callable[[Axes, str, bool], None], labels: tuple[str, str], limits: tuple[float, float]
 ) -> Figure:
     """Small multiples of shares, each loss before all others; draw(axes, loss, whether it is the panel's own)."""
     columns = min(COLUMNS, len(order))
     rows = -(-len(order) // columns)
     figure = d.new_figure(PANEL[0] * columns, PANEL[1] * rows, MARGINS)
     grid = d.panels(figure, rows, columns, MARGINS)
-    for axes, loss in zip(grid, order, strict=False):
+    for place, (axes, loss) in enumerate(zip(grid, order, strict=False)):
         for other in order:
             if other != loss:
                 draw(axes, other, False)
@@ -129,7 +131,8 @@ def _panels(
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.xaxis.set_major_formatter(FuncFormatter(d.short_number))
         axes.set_yticks([0, 0.5, 1])
-        axes.set_xlabel(label)
+        axes.set_xlabel(labels[0])
+        axes.set_ylabel("" if place % columns else labels[1])
         d.bare(axes, "y")
     for axes in grid[len(order) :]:
         axes.set_visible(False)

@@ -69,7 +69,7 @@ def test_demsars_ranks_friedman_and_critical_difference():
     assert rank_table(means)["average_rank"].round(3).to_dict() == {
         "C4.5+m+cf": 1.964, "C4.5+m": 2.0, "C4.5+cf": 2.893, "C4.5": 3.143
     }  # fmt: skip
-    # Demsar's 9.28 is not corrected for the ties: the correction divides by 1 - sum(t^3 - t) / (N (k^3 - k)), with a tie
+    # Demsar's 9.28 is not corrected for the ties: the correction divides by 1 - sum(t^3 - t) / (N (k^3 - k)), with ties
     # of two in rows 6, 8 and 11 and one of four in row 10.
     found = friedman(means)
     assert found["chi2"] * (1 - (3 * 6 + 60) / (14 * 60)) == pytest.approx(9.28, abs=0.005)
@@ -78,7 +78,8 @@ def test_demsars_ranks_friedman_and_critical_difference():
 
 @pytest.mark.parametrize(("losses", "q"), [(2, 1.960), (3, 2.343), (4, 2.569), (5, 2.728), (10, 3.164)])
 def test_critical_values_of_demsars_table_5(losses, q):
-    assert critical_difference(losses, 6) == pytest.approx(q * np.sqrt(losses * (losses + 1) / 36), rel=2e-4)
+    # The printed q are cut or rounded to three decimals.
+    assert critical_difference(losses, 6) / np.sqrt(losses * (losses + 1) / 36) == pytest.approx(q, abs=1e-3)
 
 
 def test_iman_davenport_is_the_analysis_of_variance_of_the_ranks():
@@ -101,7 +102,7 @@ def wilcoxon_by_force(d):
 
 @pytest.mark.parametrize("seed", range(6))
 def test_wilcoxon_and_holm_against_all_sign_patterns(seed):
-    whole = np.random.default_rng(seed).integers(0, 12, (9, 4))
+    whole = np.random.default_rng(seed).integers(0, 12, (8, 4))
     found = rank_losses(pd.DataFrame(whole / 7, columns=list("abcd")))
     raw = {}
     for i, j in itertools.combinations(range(4), 2):
@@ -158,7 +159,7 @@ def test_battash_table_5_and_its_data_sets():
 
 def test_groups_are_all_largest_sets_without_a_separated_pair():
     effects = np.array([0.0, 0.1, 0.25, 0.3, 0.9])
-    for seed in range(8):
+    for seed in range(4):
         x = np.random.default_rng(seed).normal(0, 0.3, (12, 5)) + effects
         found = rank_losses(pd.DataFrame(x, columns=list("abcde")))
         for mode in MODES:
@@ -183,11 +184,11 @@ def test_the_best_set_follows_the_signed_ranks():
 
 
 def test_a_third_loss_decides_what_mean_ranks_separate():
-    # a beats b by one rank in each of 8 blocks; x lies between them in all: two ranks apart with x, one without.
+    # The same order a, x, b in all 6 blocks. With three losses one rank apart is 1 / sqrt(12 / 36) = 1.73 < 2.343.
     means = pd.DataFrame({"a": [3.0] * 6, "x": [2.0] * 6, "b": [1.0] * 6}) + np.arange(6.0)[:, None]
     found = stability(means).set_index(["mode", "loss_a", "loss_b"])
     assert found.loc[("nemenyi", "a", "b"), "separated"] and not found.loc[("nemenyi", "a", "x"), "separated"]
-    # Without b, a and x are one rank apart of two: |z| = 1 / sqrt(6 / 36) = 2.449 > 1.960.
+    # Without b, with two losses, it is 1 / sqrt(6 / 36) = 2.449 > 1.960.
     assert found.loc[("nemenyi", "a", "x"), "changes_without"] == ["b"]
     assert found.loc[("nemenyi", "a", "b"), "changes_without"] == []
 
