@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from losstune.analysis.looks import Look, look_at, plan_sentences, progress_sentence
 from losstune.analysis.results import Results, metric_name
-from losstune.analysis.significance import Comparison, analyse, comparison_table
 from losstune.analysis.wording import CONDITIONAL_ON, FAMILIES, edge_sentence, headline, listed
 
 UNEQUAL = 1.25
@@ -20,27 +20,38 @@ def make_verdict(results: Results) -> dict[str, Any]:
 
     Differences say how much better, in the metric's unit: positive is better also where a lower value is better.
     p-values are adjusted over all pairs, those with the baseline over the pairs with the baseline; intervals are
-    simultaneous; None stands for unbounded. Fewer than two confirmed losses or two seeds: the same keys, with an
+    simultaneous; None stands for unbounded. Where looks are planned, alpha is the level of this one, and looks has the
+    plan (see `look_at`); otherwise looks is None. Fewer than two confirmed losses or two seeds: the same keys, with an
     empty best set and a headline that says why there is no comparison.
     """
     confirm = results.study["confirm"]
     alpha, rope = confirm.get("alpha", 0.05), confirm.get("rope")
     scores = results.score_matrix()
     reason = _too_few(scores)
-    comparison = analyse(scores, alpha, rope, results.resolution()) if reason is None else None
+    look = look_at(results) if reason is None else None
+    plan, seen = look.plan if look else None, results.facts.get("test_set_looks")
     verdict = {
         "study": results.study["name"], "metric": results.metric, "greater_is_better": results.greater_is_better,
-        "alpha": alpha, "rope": rope, "conditional_on": CONDITIONAL_ON,
-        **(_nothing(reason or "") if comparison is None else _findings(results, comparison)),
-        **_failures(results), "budget_audit": audit_budget(results.budget), "notes": list(results.notes),
+        "alpha": look.comparison.alpha if look else alpha, "rope": rope, "conditional_on": CONDITIONAL_ON,
+        "looks": plan, "test_set_looks": seen.described() if seen else None,
+        **(_nothing(reason or "") if look is None else _findings(results, look)),
+        **_failures(results), "budget_audit": audit_budget(results.budget), "notes": _notes(results, plan),
         "edges": [dict(edge) for edge in results.edges],
     }  # fmt: skip
-    if comparison is not None:
-        means = (results.direction() * comparison.scores.mean()).to_dict()
-        verdict["headline"] = headline(verdict, means)
+    if look is not None:
+        means = (results.direction() * look.comparison.scores.mean()).to_dict()
+        verdict["headline"] = " ".join([headline(verdict, means), *([progress_sentence(plan)] if plan else [])])
         verdict["warnings"] += _incomplete(results)
     verdict["warnings"] += map(edge_sentence, results.edges)
     return _plain(verdict)
+
+
+def _notes(results: Results, plan: dict[str, Any] | None) -> list[str]:
+    """The results' notes, and what planned looks and other looks at the test set have to do with the verdict."""
+    notes, seen = [*results.notes, *(plan_sentences(plan) if plan else [])], results.facts.get("test_set_looks")
+    if seen and (seen.studies > 1 or seen.unknown or not seen.exact):
+        notes.append(f"{seen} The more often it is looked at, the more what is chosen by it fits it alone.")
+    return notes
 
 
 def _too_few(scores: pd.DataFrame) -> str | None:
@@ -62,10 +73,9 @@ def _nothing(reason: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _findings(results: Results, comparison: Comparison) -> dict[str, Any]:
-    baseline = results.study.get("baseline")
-    baseline = baseline if baseline in comparison.scores.columns else None
-    table = comparison_table(comparison, baseline)
+def _findings(results: Results, look: Look) -> dict[str, Any]:
+    comparison, table, baseline = look.comparison, look.table, results.study.get("baseline")
+    baseline = baseline if baseline in table.index else None
     separated, undecided = _pairs(comparison.pairs)
     return {
         "best_set": comparison.best_set, "highest_mean": table.index[0], "n_seeds": comparison.seeds,
@@ -87,7 +97,8 @@ def _pairs(pairs: pd.DataFrame) -> tuple[list[dict], list[dict]]:
     for row in pairs.to_dict("records"):
         shared = {name: row[name] for name in numbers}
         if row["separated"]:
-            separated.append({"better": row["loss_a"], "worse": row["loss_b"], **shared})
+            since = {"separated_with": row["separated_with"]} if "separated_with" in row else {}
+            separated.append({"better": row["loss_a"], "worse": row["loss_b"], **shared, **since})
         else:
             needed = {name: row[name] for name in ("seeds_needed_low", "seeds_needed_high")}
             undecided.append({"losses": [row["loss_a"], row["loss_b"]], **shared, **needed})

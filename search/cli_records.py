@@ -104,7 +104,7 @@ def report(study: StudyName, out: Out = Path("runs")) -> None:
     from losstune.search.ledger.database import Ledger
     from losstune.search.locations import ledger_at
     from losstune.search.notices import say
-    from losstune.search.phases import report as write
+    from losstune.search.reporting import report as write
 
     folder = folder_of(study, out)
     at = ledger_at(folder)

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +32,10 @@ from losstune.search.plan import (
     identity,
     make_plan,
 )
+from losstune.search.planned_looks import has_enough, next_stage, stages_of
 from losstune.search.provenance import about, record
+from losstune.search.reporting import report, report_inputs
+from losstune.search.seen_test_sets import note_study
 from losstune.search.standing import Standing, standing
 from losstune.search.study import Study, load_study
 from losstune.spaces import InputError
@@ -103,9 +105,28 @@ def run_study(study: Study | str | Path, out: str | Path = "runs", address: str 
         with understood(at):
             _agree(plan, folder)  # another run may have begun it since, also on another machine
         with backup.opened() as recorded:
-            with understood(at):
-                record(plan, recorded)
-            return _go_on(plan, recorded, folder, address, watch, backup)
+            return _look_after_look(plan, recorded, folder, address, watch, backup)
+
+
+def _look_after_look(plan: Plan, ledger: Ledger, folder: Path, address: str | None, watch: Watch,
+                     backup: Backup) -> Outcome:  # fmt: skip
+    """Confirm and report as many seeds as each planned look has, until there are enough; without a plan, all at once.
+
+    Each look is a run of its own to whoever reads the ledger.
+    """
+    stages = stages_of(plan)
+    with understood(ledger.at):
+        left = stages[next_stage(stages, ledger) :]
+    for stage in left:
+        with understood(ledger.at):
+            record(stage, ledger)
+            with ledger.reading() as tx:
+                note_study(folder, tx)
+        outcome = _go_on(stage, ledger, folder, address, watch, backup)
+        if outcome.interrupted or stage is left[-1] or has_enough(ledger):
+            break
+        say(f"the look with {stage.study.confirm.seeds} seeds is reported, and leaves pairs undecided: it goes on")
+    return outcome
 
 
 def _go_on(plan: Plan, ledger: Ledger, folder: Path, address: str | None, watch: Watch, backup: Backup) -> Outcome:
@@ -227,28 +248,6 @@ def _interruptible() -> Iterator[list]:
             signal.signal(number, handler)
 
 
-def report(folder: Path, ledger: Ledger) -> Path:
-    """Write tables, figures and page from what is recorded, and the winner with its weights."""
-    from losstune.analysis.report import write_report
-    from losstune.search.recorded import load_results
-    from losstune.search.winner import write_winner
-
-    results = load_results(folder, search_curves=False)
-    if results.members.empty:
-        raise InputError(f"{folder}: nothing is confirmed yet; allowed: a study whose confirm has begun")
-    page = write_report(results, folder / "report")
-    write_winner(results, folder, ledger)
-    with ledger.transaction() as tx:
-        set_meta(tx, "report_of", _report_inputs(tx))
-    return page
-
-
-def _report_inputs(tx: Any) -> dict[str, Any]:
-    """What a report is made from, to know whether it is up to date."""
-    return {"study": get_meta(tx, "study"), "confirmed": read.confirmed(read.all_trials(tx, "confirm")),
-            "round": read.latest_round(tx), "version": version("losstune")}  # fmt: skip
-
-
 def _mend(path: Path) -> None:
     """Make a ledger that a disk has damaged readable, and say so. InputError where nothing helps."""
     wrong = None
@@ -288,12 +287,14 @@ def _finished(plan: Plan, folder: Path) -> Standing | None:
     """Where the study stands if nothing is left to do, not even its report; without writing anything."""
     if not (folder / "report" / "report.html").is_file() or not is_recorded(ledger_at(folder)):
         return None
-    ledger = Ledger.open(ledger_at(folder))
+    ledger, stages = Ledger.open(ledger_at(folder)), stages_of(plan)
     try:
-        now = standing(plan.study, ledger, plan.metric.greater_is_better)
         with ledger.reading() as tx:
-            made_of = get_meta(tx, "report_of")
-            current = {**_report_inputs(tx), "study": about(plan)}
+            made_of, inputs = get_meta(tx, "report_of"), report_inputs(tx)
+        stage = next((stage for stage in stages if made_of == {**inputs, "study": about(stage)}), None)
+        if stage is None or not (stage is stages[-1] or has_enough(ledger)):
+            return None
+        now = standing(stage.study, ledger, plan.metric.greater_is_better)
     finally:
         ledger.close()
-    return now if now.phase == "done" and made_of == current else None
+    return now if now.phase == "done" else None

@@ -32,11 +32,9 @@ def record(plan: Plan, ledger: Ledger) -> None:
     """What this run is of and with, and what it changes; identity keeps every loss that ever was in the study."""
     with ledger.transaction() as tx:
         before, now = get_meta(tx, "study"), about(plan)
-        if before and before["confirm"]["seeds"] < now["confirm"]["seeds"] and read.all_choices(tx):
-            round_ = read.latest_round(tx)
-            # `status` shows the test scores of every member as it ends: one is enough to have looked.
-            if any(row["results"] and row["round"] == round_ for row in read.all_trials(tx, "confirm")):
-                write.add_event(tx, "seeds", f"seeds added: {before['confirm']['seeds']} to {now['confirm']['seeds']}")
+        unplanned = _unplanned(before and before["confirm"], now["confirm"], _has_looked(tx))
+        if unplanned:
+            write.add_event(tx, "seeds", unplanned)
         known = (get_meta(tx, "identity") or {}).get("losses", {})
         current = identity(plan)
         set_meta(tx, "identity", {**current, "losses": {**known, **current["losses"]}})
@@ -44,6 +42,32 @@ def record(plan: Plan, ledger: Ledger) -> None:
         set_meta(tx, "fields", {"fields": plan.study.fields, "folder": str(plan.study.folder)})
         set_meta(tx, "facts", {**(get_meta(tx, "facts") or {}), **_facts(plan)})
         write.add_event(tx, "run", f"run on {platform.node()}")
+
+
+def _has_looked(tx: Any) -> bool:
+    """Whether a test score of the latest confirm is known."""
+    if not read.all_choices(tx):
+        return False
+    round_ = read.latest_round(tx)
+    # `status` shows the test scores of every member as it ends: one is enough to have looked.
+    return any(row["results"] and row["round"] == round_ for row in read.all_trials(tx, "confirm"))
+
+
+def _unplanned(before: dict[str, Any] | None, now: dict[str, Any], looked: bool) -> str | None:
+    """What makes the next look at the results one that was not planned, if anything does.
+
+    before, now: the study's confirm as it was recorded, if it was, and as it is to be. looked: whether results have
+    been seen.
+    """
+    looks, seeds = now["looks"], now["seeds"]
+    had, were = ((before.get("looks") or []), before["seeds"]) if before else (looks, None)
+    if looked and had != looks:
+        return f"planned looks changed: {had or [were]} to {looks or [seeds]}"
+    if looks and seeds not in looks and seeds != were:
+        return f"seeds added: to {seeds}, which is none of the planned looks"
+    if looked and not looks and were < seeds:
+        return f"seeds added: {were} to {seeds}"
+    return None
 
 
 def _facts(plan: Plan) -> dict[str, Any]:

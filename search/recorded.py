@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from losstune.search.ledger.database import Ledger, get_meta, understood
 from losstune.search.locations import files_of, ledger_at
 from losstune.search.methods import stage_of
 from losstune.search.ranges import LossSpace, resolve
+from losstune.search.seen_test_sets import looks_at_test_set
 from losstune.search.standing import outside_training
 from losstune.search.study import SearchPart, Study
 from losstune.spaces import InputError
@@ -55,9 +57,11 @@ def _results(ledger: Ledger, folder: Path, search_curves: bool) -> Results:
         events, facts = read.all_events(tx), get_meta(tx, "facts") or {}
         lanes, written = read.all_lanes(tx), get_meta(tx, "fields")
         metric, passes = about["metric"], about.get("passes", {})
+        seen = looks_at_test_set(folder, tx)
         search = [row for row in trials if row["phase"] == "search"]
-        confirm = [row for row in trials if row["phase"] == "confirm" and row["round"] == round_
-                   and row["number"] < about["confirm"]["seeds"]]  # fmt: skip
+        confirm = [row for row in trials if row["phase"] == "confirm" and row["round"] == round_]
+        about["confirm"]["seeds"] = seeds = _seeds_reached(about, confirm)
+        confirm = [row for row in confirm if row["number"] < seeds]
         chosen = {row["trial"] for row in choices}
         shown = [*(row for row in search if search_curves or row["id"] in chosen), *confirm]
         of = None if search_curves else [row["id"] for row in shown]
@@ -74,7 +78,7 @@ def _results(ledger: Ledger, folder: Path, search_curves: bool) -> Results:
         budget=_budget(trials, losses, passes),
         notes=[*_notes(events, round_), *_unfinished(how, spaces, search, greater)],
         edges=find_edges(spaces, how, search, choices, greater),
-        facts={**facts, **_costs(trials, lanes)},
+        facts={**facts, **_costs(trials, lanes), "test_set_looks": seen},
         predictions=_kept(confirm, files_of(folder) / "predictions"),
     )
 
@@ -83,6 +87,18 @@ def _kept(rows: list[Row], place: Place) -> dict[tuple[str, int], Callable[[], P
     """What reads the predictions of each confirmed member that ended well."""
     return {(row["loss"], row["number"]): partial(predictions.read, place / f"{row['id']}.npz")
             for row in rows if row["state"] == "complete"}  # fmt: skip
+
+
+def _seeds_reached(about: Row, confirm: list[Row]) -> int:
+    """How many seeds the results are of: where looks are planned, those of the last one that is complete, if any is."""
+    def complete(seeds: int) -> bool:
+        ended = Counter(row["loss"] for row in confirm if row["results"] is not None and row["number"] < seeds)
+        return all(ended[loss] == seeds for loss in about["losses"])
+
+    wanted, looks = about["confirm"]["seeds"], about["confirm"].get("looks") or ()
+    if not looks or complete(wanted):
+        return wanted
+    return max((look for look in looks if look < wanted and complete(look)), default=wanted)
 
 
 def _searched(about: Row, written: Row | None) -> tuple[SearchPart, dict[str, LossSpace]]:
@@ -183,10 +199,12 @@ def _budget(trials: list[Row], losses: list[str], passes: dict[str, int]) -> pd.
 
 
 def _notes(events: list[Row], round_: int) -> list[str]:
-    notes = []
-    if any(event["kind"] == "seeds" for event in events):
+    notes, texts = [], [event["text"] for event in events if event["kind"] == "seeds"]
+    if any("planned" not in text for text in texts):
         notes.append("Seeds were added without a plan after results had been seen: "
                      "the error rate is no longer guaranteed.")  # fmt: skip
+    for text in dict.fromkeys(text for text in texts if "planned" in text):
+        notes.append(f"{text[0].upper()}{text[1:]}: the error rate is no longer guaranteed.")
     if round_:
         notes.append(f"Trials were added after a confirm: this is confirm number {round_ + 1}, with fresh seeds; "
                      "the error rate over all of them is no longer guaranteed.")  # fmt: skip

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from losstune.search import yaml_file
 from losstune.search.fields import Number, Part, Positive, Whole
@@ -44,10 +45,31 @@ class SearchPart(Part):
 
 
 class ConfirmPart(Part):
+    """How many fresh seeds are confirmed, and how they are tested.
+
+    seeds: so many for now. looks: the numbers of seeds at which a look at the results is planned; a list for seeds in
+    the study's file is that plan, with all of its seeds.
+    """
+
     seeds: Whole = 10
     train_on: Literal["train", "all"] = "train"
     alpha: Annotated[float, Number, Field(gt=0, lt=1)] = 0.05
     rope: Positive | None = None
+    looks: tuple[Whole, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _planned(cls, fields: Any) -> Any:
+        seeds = fields.get("seeds") if isinstance(fields, dict) else None
+        if not isinstance(seeds, list) or not seeds or "looks" in fields:
+            return fields
+        plan = {"looks": seeds} if len(seeds) > 1 else {}
+        return {**fields, **plan, "seeds": seeds[-1]}
+
+    @property
+    def stages(self) -> list[int]:
+        """The numbers of seeds that a run confirms and reports one after another: planned looks, and seeds itself."""
+        return [*(look for look in self.looks if look < self.seeds), self.seeds]
 
 
 class StopPart(Part):
@@ -134,6 +156,14 @@ class Study(Part):
         """What gains are measured against: the study's baseline, else softmax where it is among the losses."""
         return self.baseline or ("softmax" if "softmax" in self._spaces else None)
 
+    def up_to(self, seeds: int) -> Study:
+        """This study with so many seeds to confirm, its planned looks as they are."""
+        confirm = self.confirm.model_copy(update={"seeds": seeds})
+        study = self.model_copy(update={"confirm": confirm})
+        looks = {"looks": list(confirm.looks)} if confirm.looks else {}
+        study._fields = {**self._fields, "confirm": {**self._fields.get("confirm", {}), **looks, "seeds": seeds}}
+        return study
+
     def rungs(self) -> list[int]:
         """The epochs at which a search trial reports, the full length last."""
         rungs, epoch = [], self.search.halving.first if self.search.halving else self.recipe.epochs
@@ -146,15 +176,24 @@ class Study(Part):
 def load_study(path: str | Path, overrides: tuple[str, ...] = ()) -> Study:
     """Read and validate a study: a path, or the name of a shipped study ("digits").
 
-    overrides: assignments as `--set` takes them, "search.trials=8". Raises InputError with one line: file, field,
-    what is wrong, what is allowed.
+    overrides: assignments as `--set` takes them, "search.trials=8". One number for confirm.seeds leaves the looks that
+    the file plans as they are; a list is another plan. Raises InputError with one line: file, field, what is wrong,
+    what is allowed.
     """
     file = find_study(str(path))
     fields = yaml_file.read(file)
+    planned = _seeds_of(fields)
     for assignment in overrides:
         yaml_file.override(fields, assignment)
+    if isinstance(planned, list) and isinstance(_seeds_of(fields), int):
+        fields["confirm"].setdefault("looks", planned)
     fields.setdefault("name", file.stem)
     return make_study(fields, str(path), file.parent)
+
+
+def _seeds_of(fields: dict[str, Any]) -> Any:
+    confirm = fields.get("confirm")
+    return confirm.get("seeds") if isinstance(confirm, dict) else None
 
 
 def find_study(name: str) -> Path:
@@ -208,6 +247,10 @@ def _check(study: Study, where: str) -> None:
     if study.baseline is not None and study.baseline not in study.spaces:
         raise InputError(f"{where}: baseline: {study.baseline!r} is not a loss of the study; "
                          f"allowed: {', '.join(study.spaces)}")  # fmt: skip
+    looks = study.confirm.looks
+    if any(look < 2 for look in looks) or any(later <= look for look, later in pairwise(looks)):
+        raise InputError(f"{where}: confirm.seeds: {list(looks)} are no planned looks; "
+                         "allowed: rising numbers of seeds from 2 on, such as [10, 20, 40]")  # fmt: skip
     if study.search.method == "grid":
         check_grids(study.spaces, study.search.trials, where)
     halving = study.search.halving

@@ -14,9 +14,9 @@ from losstune.search.ledger import read, write
 from losstune.search.ledger.copies import copy_of
 from losstune.search.ledger.database import Ledger, set_meta
 from losstune.search.locations import ledger_path
-from losstune.search.phases import _report_inputs
 from losstune.search.plan import make_plan
 from losstune.search.provenance import record
+from losstune.search.reporting import report_inputs
 from losstune.search.study import load_study
 from losstune.trainables import checkpoint
 from losstune.trainables.messages import Saved
@@ -253,7 +253,7 @@ def test_a_report_of_fewer_members_than_have_ended_is_not_the_last_word(doctor, 
     last = study.trials(id="confirm0-softmax-0001")[0]
     alter(study, last["id"], results=None, state="running", ended=None)
     with contextlib.closing(Ledger.create_or_open(ledger_path(study.out))) as ledger, ledger.transaction() as tx:
-        set_meta(tx, "report_of", _report_inputs(tx))  # as `losstune report` does
+        set_meta(tx, "report_of", report_inputs(tx))  # as `losstune report` does
     alter(study, last["id"], **{name: last[name] for name in ("results", "state", "ended")})
     assert not study.run().ended.out.startswith("done")
     assert study.run().ended.out.startswith("done")
