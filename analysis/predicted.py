@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
+
 from losstune.analysis.agreement import Agreement, agreement
 from losstune.analysis.calibration import OF_PROBABILITIES, confidences, prediction_measures, reliability
+from losstune.analysis.crossed import crossed_bootstrap
 from losstune.analysis.ensembles import Ensembles
 from losstune.analysis.per_class import class_differences, class_recalls, right_answers
-from losstune.analysis.temperature import fit_temperature, scaled_logits, scaled_measures
-
-from losstune.analysis.crossed import crossed_bootstrap
 from losstune.analysis.results import Results
+from losstune.analysis.temperature import fit_temperature, scaled_logits, scaled_measures
 from losstune.spaces import InputError
 from losstune.trainables.metrics import to_probabilities
 from losstune.trainables.predictions import Predictions

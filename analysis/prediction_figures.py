@@ -7,13 +7,13 @@ from itertools import groupby
 
 import numpy as np
 import pandas as pd
-from losstune.analysis.agreement import linkage
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from scipy.cluster import hierarchy
 
 from losstune.analysis import drawing as d
+from losstune.analysis.agreement import linkage
 from losstune.analysis.predicted import Predicted
 
 PANEL = (2.15, 2.15)

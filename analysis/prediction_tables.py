@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from losstune.analysis.agreement import FORMS, agreement_of_losses
 
+from losstune.analysis.agreement import FORMS, agreement_of_losses
 from losstune.analysis.predicted import Predicted
 from losstune.analysis.results import Results, difference_unit, show, show_p
 from losstune.analysis.tabletext import Table
