@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from losstune.analysis.predicted import measure_predictions
 from losstune.analysis.prediction_tables import prediction_tables
 from losstune.analysis.results import Results
+from losstune.analysis.search_honesty import search_honesty, sentences
 from losstune.analysis.tables import report_tables, results_frame, runs_frame
 from losstune.analysis.tabletext import Table
 from losstune.analysis.verdict import make_verdict
@@ -42,10 +43,16 @@ def write_report(results: Results, folder: str | Path) -> Path:
 
 
 def _add_measures(results: Results, verdict: dict, tables: list[Table], drawn: list[Drawn]) -> None:
-    """Add what the recorded predictions say."""
+    """Add how far the search can be trusted, and what the recorded predictions say."""
     from losstune.analysis.figures import draw
     from losstune.analysis.prediction_figures import prediction_figures
+    from losstune.analysis.search_figures import search_figures
 
+    search = search_honesty(results)
+    drawn += draw(search_figures(results, search))
+    # The curves are in the figure; a verdict over thousands of trials would be megabytes of them.
+    verdict["search"] = {name: value for name, value in search.items() if name != "curves"}
+    verdict["search"]["sentences"] = sentences(search, results.metric)
     predicted = measure_predictions(results)
     if predicted is not None:
         tables += prediction_tables(results, predicted)

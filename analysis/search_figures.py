@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from losstune.analysis import drawing as d
-from losstune.analysis.results import Results, factor, head
+from losstune.analysis.results import Results, factor, head, metric_name
 from losstune.analysis.search_curves import ended_trials
 from losstune.spaces import InputError
 
@@ -19,6 +20,13 @@ COLUMNS = 5
 MARGINS = {"left": 0.48, "right": 0.12, "bottom": 0.46, "top": 0.56, "between_columns": 0.5, "between_rows": 0.75}
 # The worst of this share of all curve points would press the rest into one line.
 CUT_SHARE = 0.25
+
+
+def search_figures(results: Results, found: dict[str, Any]) -> Iterator[tuple[str, str, str, Figure, bool]]:
+    """As `figures.draw` takes them; found: what `search_honesty` gives."""
+    if found["curves"]:
+        text = f"Best validation {metric_name(results.metric)} of each loss against its configurations"
+        yield "best_against_budget", "honesty", text, search_figure(results, found), True
 
 
 def search_figure(

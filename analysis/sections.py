@@ -12,6 +12,7 @@ from losstune.analysis.results import Results, metric_name
 from losstune.analysis.wording import audit_sentence, edge_sentence, listed, separated_sentence, undecided_sentence
 
 MOST_EDGES = 3  # sentences on ranges that were too narrow
+MOST_SENTENCES = 12
 
 
 def asked(results: Results) -> str:
@@ -136,6 +137,15 @@ def _search(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
     return panels and key + panels
 
 
+def _honesty(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
+    if not verdict.get("search"):
+        return ""
+    key = ('<ul class="keys"><li>line: the best so far</li><li>points: full-length trials</li><li><i class="ring"></i>'
+           'chosen</li><li>thin ring: chosen after half of the configurations</li></ul>')  # fmt: skip
+    panels = figures(drawn, "honesty", "full")
+    return (panels and key + panels) + listing(verdict["search"]["sentences"], MOST_SENTENCES)
+
+
 def _budget(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
     # Confirmed runs last as long as their loss's chosen epochs, so that only the search is meant to cost the same.
     alarming = [row for row in verdict["budget_audit"] if row["flagged"] and row["phase"] == "search"]
@@ -192,6 +202,7 @@ SECTIONS: list[tuple[str, str, Section]] = [
     ("hyperparameters", "Chosen hyperparameters", _hyperparameters),
     ("curves", "Learning curves", _curves),
     ("search", "The search", _search),
+    ("honesty", "How far to trust the search", _honesty),
     ("budget", "Budget", _budget),
     ("failures", "Failures", _failures),
     ("words", "Words", _words),
