@@ -1,13 +1,104 @@
-"""How many seeds would decide a pair that is undecided."""
+"""What this number of seeds can find, what it can never find, and how many seeds would decide an undecided pair."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 from statsmodels.stats.power import TTestIndPower, TTestPower
 
+from losstune.analysis.signflips import DRAWS, EXACT_SEEDS
+from losstune.spaces import InputError
+
 POWER = 0.8
 MOST_SEEDS = 100_000
+# Two to the power of minus this is zero as a float, and so is every p-value that still falls.
+MOST_PAIRS = 1100
+# Effects, in standard deviations, between which the smallest one that can be found is looked for.
+LEAST_EFFECT, LARGEST_EFFECT = 1e-4, 1e8
+HALVINGS = 60
+
+
+class CoarseTest(NamedTuple):
+    """A test whose p-value cannot fall below some value, however clear the difference.
+
+    name: as a sentence says it; smallest_p: seeds -> the smallest two-sided p; holm: whether the p-values of several
+    comparisons are adjusted afterwards by Holm (of which the smallest is multiplied by their number), while step-down
+    max-T adjusts within the test itself.
+    """
+
+    name: str
+    smallest_p: Callable[[int], float]
+    holm: bool
+
+
+# In n pairs all 2^n signs are equally likely without a difference, and two of them are as extreme as all alike.
+TESTS = {
+    "sign_flips": CoarseTest(
+        "the sign-flip test", lambda seeds: 2.0 ** (1 - seeds) if seeds <= EXACT_SEEDS else 1 / DRAWS, holm=False
+    ),
+    "wilcoxon": CoarseTest("Wilcoxon's signed-rank test with Holm's adjustment", lambda n: 2.0 ** (1 - n), holm=True),
+    "sign": CoarseTest("the sign test with Bonferroni's adjustment", lambda n: 2.0 ** (1 - n), holm=True),
+}
+
+
+def smallest_p(test: str, seeds: int, comparisons: int = 1) -> float:
+    """The smallest two-sided p, adjusted over the comparisons, that a test can reach with so many pairs.
+
+    test: a name in `TESTS`; seeds: number of pairs (seeds, or data sets), at least 1. Sign flips: 2^(1 - S) up to 14
+    seeds, whatever the number of comparisons, and 1/10,000 beyond, where patterns are drawn. Wilcoxon's exact test and
+    the sign test: 2^(1 - n) times the comparisons. Raises InputError for an unknown test or counts below 1.
+    """
+    if test not in TESTS:
+        raise InputError(f"test: {test!r} is unknown; allowed: {', '.join(TESTS)}")
+    for name, count in (("seeds", seeds), ("comparisons", comparisons)):
+        if count < 1:
+            raise InputError(f"{name}: {count} is out of bounds; allowed: at least 1")
+    return min(1.0, TESTS[test].smallest_p(seeds) * (comparisons if TESTS[test].holm else 1))
+
+
+def pairs_to_reach(test: str, alpha: float, comparisons: int = 1) -> int | None:
+    """The fewest pairs with which `smallest_p` is at most alpha; None where no number is enough."""
+    return next((n for n in range(1, MOST_PAIRS) if smallest_p(test, n, comparisons) <= alpha), None)
+
+
+def cannot_reach(test: str, seeds: int, alpha: float, comparisons: int = 1) -> str | None:
+    """A sentence where a test with so many pairs can never separate anything at level alpha, else None."""
+    least = smallest_p(test, seeds, comparisons)
+    if least <= alpha:
+        return None
+    over = f" over {comparisons} comparisons" if comparisons > 1 else ""
+    needed = pairs_to_reach(test, alpha, comparisons)
+    remedy = "no number of pairs is enough" if needed is None else f"it takes {needed} pairs"
+    return (f"{TESTS[test].name}{over} can separate nothing at alpha = {alpha:g} with {seeds} pairs, however clear the "
+            f"difference: the smallest p it can reach is {least:.3g}; {remedy}")  # fmt: skip
+
+
+def detectable_difference(sd, level, seeds: int, paired: bool = True) -> np.ndarray:
+    """The smallest true difference that a t-test finds, in its own direction, with power 80% at this number of seeds.
+
+    sd: of the paired differences (unpaired: the pooled sd of the two losses), shape (m,), in the metric's unit, as is
+    what is returned; level: two-sided level per comparison, a number or (m,): alpha for one comparison on its own,
+    `Family.level` for one within its family; seeds: per loss, at least 2. infinite where the level is zero, 0 where
+    the sd is. As `seeds_to_decide`, by statsmodels' TTestPower (unpaired TTestIndPower).
+    """
+    sd, level = np.broadcast_arrays(np.asarray(sd, dtype=float), np.asarray(level, dtype=float))
+    levels, place = np.unique(level, return_inverse=True)
+    effect = _detectable_effects(levels, seeds, paired)[place.reshape(level.shape)]
+    return np.multiply(effect, sd, out=np.zeros(sd.shape), where=sd > 0)
+
+
+def _detectable_effects(level: np.ndarray, seeds: int, paired: bool) -> np.ndarray:
+    """Effects in standard deviations for two-sided levels (m,), by bisection of their logarithm."""
+    low, high = np.full(level.shape, np.log(LEAST_EFFECT)), np.full(level.shape, np.log(LARGEST_EFFECT))
+    with np.errstate(all="ignore"):
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            enough = _power(np.exp(middle), np.full(level.shape, float(seeds)), level, paired) >= POWER
+            low, high = np.where(enough, low, middle), np.where(enough, middle, high)
+    return np.where(level > 0, np.exp(high), np.inf)
 
 
 def seeds_to_decide(
