@@ -146,8 +146,9 @@ def test_lower_is_better_for_leaders_too():
 
 
 def test_scores_that_differ_by_rounding_are_level():
-    results = searched({"softmax": done(0.1 + 0.2), "sigmoid": done(0.3)})
-    assert overtakings(curves_of(results), "configurations", 1)["leaders"][0]["losses"] == ["softmax", "sigmoid"]
+    results = searched({"softmax": done(0.1 + 0.2, 0.5), "sigmoid": done(0.3, 0.6)})
+    found = overtakings(curves_of(results), "configurations", 1)
+    assert found["leaders"][0]["losses"] == ["softmax", "sigmoid"] and found["crossings"] == []
 
 
 def test_losses_are_compared_as_far_as_all_went_except_where_there_is_nothing_to_search():
