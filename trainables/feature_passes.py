@@ -26,7 +26,7 @@ def recorded(
 
 
 def _record(first: _Means, second: _Spread, layer: _Linear | None) -> dict[str, Tensor]:
-    shares = (first.counts / first.total).unsqueeze(1)
+    shares = (first.counts.double() / first.total).unsqueeze(1)  # of integers torch makes float32
     offsets = first.offsets.nan_to_num()
     covariance = second.scatter + offsets.T @ (shares * offsets)
     moment = covariance + torch.outer(first.mean, first.mean)
