@@ -100,7 +100,7 @@ def _checkpoints(tx: Connection, folder: Place, rows: list[Row]) -> Iterator[Fin
 
 
 def _members(tx: Connection, folder: Place, rows: list[Row]) -> Iterator[Finding]:
-    """Confirmed members whose predictions or weights are damaged: they are trained again."""
+    """Confirmed members whose predictions, weights or features are damaged: they are trained again."""
     round_ = read.latest_round(tx)
     losses = (get_meta(tx, "study") or {}).get("losses", [])  # of others nothing is kept any more
     firsts = files.first_members(rows, round_)

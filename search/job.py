@@ -7,6 +7,7 @@ from pathlib import Path
 from losstune.search.locations import files_of
 from losstune.search.plan import Plan, class_weights, decay_norm, precision
 from losstune.search.recipe_part import schedule_of
+from losstune.search.record_part import recording
 from losstune.trainables.augmentation import check
 from losstune.trainables.job import Job
 from losstune.trainables.network import Network
@@ -28,6 +29,7 @@ def make_job(plan: Plan, folder: Path) -> Job:
         backend=None if study.resources.backend == "auto" else study.resources.backend,
         compiled=study.resources.compile,
         confirm_on_all=study.confirm.train_on == "all", patience=60 * study.stop.stalled_minutes,
+        record=recording(study.record),
     )  # fmt: skip
 
 

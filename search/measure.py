@@ -13,6 +13,7 @@ from losstune.search import coarse_to_fine, grids
 from losstune.search.methods import PLANNED, wanted_of
 from losstune.search.plan import Plan, Sizes
 from losstune.search.points import size
+from losstune.search.record_part import recording
 from losstune.search.study import Study
 from losstune.spaces import space_of
 
@@ -91,15 +92,26 @@ def measured(plan: Plan) -> list[str]:
     logits = (len(sizes.validation) + len(sizes.test)) * plan.num_classes * 4
     members = len(study.spaces) * study.confirm.seeds
     width = max(stack.layout_of(loss).width for loss in study.spaces)
-    disk = members * (logits + width * 4) + slots * stack.width * width * 8
+    recorded = _recorded_bytes(plan, stack)
+    disk = members * (logits + width * 4 + recorded) + slots * stack.width * width * 8
     return [
         f"measured  {seconds:.3g} s per member-epoch, {stack.width} members at a time, {stack.choice.kind} x "
         f"{stack.choice.together}",
         f"time      about {hours:.2g} h on {slots} {'slot' if slots == 1 else 'slots'}, plus half a minute to start "
         f"and to report",
-        f"disk      at most {disk / 1e6:.0f} MB",
+        f"disk      at most {disk / 1e6:.0f} MB, of which {members * recorded / 1e6:.0f} MB recorded features "
+        f"({recorded / 1e6:.2g} MB per confirmed member; record: null keeps none)",
         f"memory    about {(slots * memory + 0.7e9) / 1e9:.1f} GB",
     ]  # fmt: skip
+
+
+def _recorded_bytes(plan: Plan, stack: Any) -> int:
+    """What the record of a confirmed member takes."""
+    from losstune.trainables.recording import bytes_per_member
+
+    wanted = recording(plan.study.record)
+    train = len(plan.train) + (len(plan.validation) if plan.study.confirm.train_on == "all" else 0)
+    return bytes_per_member(wanted, stack, train, len(plan.test)) if wanted else 0
 
 
 def _probe(plan: Plan) -> tuple[float, Any]:

@@ -14,6 +14,7 @@ from losstune.search.fields import Number, Part, Positive, Whole
 from losstune.search.grids import check_grids
 from losstune.search.ranges import LossSpace, resolve
 from losstune.search.recipe_part import RecipePart, check_recipe
+from losstune.search.record_part import RecordPart
 from losstune.spaces import InputError
 from losstune.trainables.architectures import check_architecture
 from losstune.trainables.metrics import METRICS
@@ -113,6 +114,7 @@ class Study(Part):
     recipe: RecipePart = RecipePart()
     search: SearchPart = SearchPart()
     confirm: ConfirmPart = ConfirmPart()
+    record: RecordPart | None = RecordPart()
     stop: StopPart = StopPart()
     resources: ResourcesPart = ResourcesPart()
 

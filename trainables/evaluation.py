@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from losstune.trainables.chunk import Chunk
 from losstune.trainables.inputs import Inputs
 from losstune.trainables.memory import is_out_of_memory
 
+T = TypeVar("T")
 EVALUATION_BATCH, EVALUATION_BYTES = 1024, 2**27  # examples at a time, and how much their inputs may take
 
 
@@ -23,11 +25,16 @@ def evaluated(chunks: list[Chunk], inputs: Inputs, averages: bool, moved: Callab
     """
     if len(inputs) == 0 or not chunks:
         return {}
+    return as_memory_allows(inputs, lambda size: _evaluated(chunks, inputs, averages, size, moved))
+
+
+def as_memory_allows(inputs: Inputs, work: Callable[[int], T]) -> T:
+    """work(size), with so many examples at a time as memory allows."""
     each = 4 * inputs.normalized(0, 1).numel()
     size = max(1, min(EVALUATION_BATCH, EVALUATION_BYTES // each))
     while True:
         try:
-            return _evaluated(chunks, inputs, averages, size, moved)
+            return work(size)
         except (RuntimeError, MemoryError) as error:
             if size == 1 or not is_out_of_memory(error):
                 raise

@@ -90,7 +90,14 @@ def feature_statistics(
 
 
 def write(path: Place, statistics: dict[str, FeatureStatistics]) -> str:
-    """Write the statistics of a member's splits, by name, whole or not at all; the file's sha256 in hex.
+    """Write the statistics of a member's splits, by name, whole or not at all; the file's sha256 in hex. ValueError."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays_of(statistics))
+    return write_bytes(path, buffer.getvalue())
+
+
+def arrays_of(statistics: dict[str, FeatureStatistics]) -> dict[str, np.ndarray]:
+    """The arrays of the file by name.
 
     The splits have the same weight, or none has one; else ValueError.
     """
@@ -103,9 +110,7 @@ def write(path: Place, statistics: dict[str, FeatureStatistics]) -> str:
             if value is not None:
                 key = name if name == "weight" else f"{split}/{name}"
                 arrays |= _in_float32(key, value) if name in IN_FLOAT32 else {key: value}
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
-    return write_bytes(path, buffer.getvalue())
+    return arrays
 
 
 def _in_float32(key: str, value: np.ndarray) -> dict[str, np.ndarray]:
@@ -121,15 +126,16 @@ def read(path: Place) -> dict[str, FeatureStatistics]:
             # Whole, which holds it to its checksum; numpy alone stops where the array should end.
             parts = {name.removesuffix(".npy"): archive.read(name) for name in archive.namelist()}
         arrays = {name: np.lib.format.read_array(io.BytesIO(part), allow_pickle=False) for name, part in parts.items()}
-        return _from_arrays(arrays)
+        return from_arrays(arrays)
     except Exception as error:  # zipfile, zlib and numpy raise whatever Python does on odd bytes
         reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise InputError(f"{path}: not a member's feature statistics ({reason[:200]}); "
                          "allowed: what a study's confirm has written") from None  # fmt: skip
 
 
-def _from_arrays(arrays: dict[str, np.ndarray]) -> dict[str, FeatureStatistics]:
-    """ValueError, KeyError or TypeError for arrays that write has not written."""
+def from_arrays(arrays: dict[str, np.ndarray]) -> dict[str, FeatureStatistics]:
+    """What arrays_of was given. ValueError, KeyError or TypeError for arrays that it has not made."""
+    arrays = dict(arrays)
     for key in [key for key in arrays if key.rpartition("/")[2] in IN_FLOAT32]:
         if arrays[key].dtype != np.float32:
             raise ValueError(f"{key} is {arrays[key].dtype}")

@@ -123,6 +123,15 @@ class Inputs:
             return normalized[start:stop]
         return self._evaluated(self._stored[start:stop] if self.resident else self._stream.range(start, stop))
 
+    def at(self, indices: Tensor) -> Tensor:
+        """The inputs (n, *shape) at indices (n,) int64 on the CPU, as evaluation sees them. InputError as batches."""
+        if not self.resident:
+            return self._evaluated(self._stream.at(indices.numpy()))
+        on_device = indices.to(self.device)
+        if self._copy is not None:
+            return self._copy.index_select(0, on_device)
+        return self._evaluated(self._stored.index_select(0, on_device))
+
     def _evaluated(self, stored: Tensor) -> Tensor:
         return self.normalization(self.augmentation.at_test(stored) if self.augmentation else stored)
 

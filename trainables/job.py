@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from losstune.trainables.augmentation import resolve
 from losstune.trainables.datasets import Split
+from losstune.trainables.features import Recording
 from losstune.trainables.network import Network
 from losstune.trainables.recipe import Recipe
 from losstune.trainables.scoring import Scorer
@@ -28,6 +29,7 @@ class Job:
 
     storage: where checkpoints, predictions and weights go; None: the folder, which all machines see then.
     width: places for members; None: as many as is measured. backend: how networks are computed; None: as is measured.
+    record: what is recorded of confirmed members' networks, if anything.
     patience: seconds after which a lane in which nothing moves is ended.
     """
 
@@ -43,6 +45,7 @@ class Job:
     confirm_on_all: bool = False
     patience: float = 600.0
     storage: Place | None = None
+    record: Recording | None = None
 
     @property
     def files(self) -> Place:

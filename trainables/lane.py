@@ -16,6 +16,7 @@ from losstune.trainables.job import Job
 from losstune.trainables.losses.combine import loss_of
 from losstune.trainables.messages import Exchange, Order, Orders, Report, Saved
 from losstune.trainables.metrics import NotScored, comparable
+from losstune.trainables.recording import Recorder
 from losstune.trainables.scoring import Scorer
 from losstune.trainables.stall import StallGuard, stall_path
 from losstune.trainables.trainer import EpochResult, Stack
@@ -75,6 +76,7 @@ class Lane:
         self.backend, self.width = backend, width
         self.talk, self.id = Conversation(exchange, lane_id), lane_id
         self.test: Inputs | None = None
+        self.recorder: Recorder | None = None
         self.held: dict[str, _Held] = {}
         self.alone, self.clock = alone, 0  # the clock counts epochs
         self.later: list[_Coming] = []  # trials whose time to join has not come
@@ -299,9 +301,10 @@ class Lane:
             raise RuntimeError("a lane was given the test split while it still searches")
         self.phase, self.test = "confirm", self.job.inputs(test, self.normalization)
         self.stack = self._stack(self.train.joined(self.validation) if self.job.confirm_on_all else self.train)
+        self.recorder = Recorder(self.job.record, self.stack, self.test) if self.job.record else None
 
     def _measured(self, order: Order) -> dict[str, Any]:
-        """A confirmed member's metrics on validation and test, and the digests of the files of its logits and weights.
+        """A confirmed member's metrics on validation and test, and the digests of the files that are kept of it.
 
         Or why it has failed after all.
         """
@@ -321,11 +324,12 @@ class Lane:
             logits["validation"], targets["validation"], logits["test"], targets["test"],
             loss_of(loss).probabilities))}  # fmt: skip
         member = self.stack.state(trial.id)["members"][0]
-        files["weights"] = checkpoint.write(folder / "weights" / f"{trial.id}.pt", {
-            "parameters": member.get("average", member["parameters"]),
-            "buffers": member.get("average_buffers", member["buffers"]),
-            "mean": self.normalization.mean, "scale": self.normalization.scale,
-        })  # fmt: skip
+        kept = {"parameters": member.get("average", member["parameters"]),
+                "buffers": member.get("average_buffers", member["buffers"]),
+                "mean": self.normalization.mean, "scale": self.normalization.scale}  # fmt: skip
+        files["weights"] = checkpoint.write(folder / "weights" / f"{trial.id}.pt", kept)
+        if self.recorder is not None:
+            files |= self.recorder.write(folder, trial.id, loss, kept)
         return {"results": scores, "files": files}
 
 

@@ -32,7 +32,8 @@ class Report:
 
     curve: per epoch since the last report {"epoch", "train_loss": [..], "scores": {metric: [..]}}, a value per member.
     seconds: slot time it took since then. failure: why it failed, if so; metric_raised: the study's metric raised.
-    results: what confirm measured at the end, files: the sha256 of what it wrote then, "predictions" and "weights".
+    results: what confirm measured at the end, files: the sha256 of what it wrote then, "predictions",
+    "weights" and, where it could be recorded, "features".
     left: the trial has left the lane, and its places are free: it has come to its end, has failed, was let go because
     it was asked to be stopped (then the epochs since the decision only cost), or is parked: let go unfinished.
     """

@@ -15,6 +15,7 @@ from losstune.trainables.losses.combine import loss_of
 from losstune.trainables.metrics import to_probabilities
 from losstune.trainables.network import Network
 from losstune.trainables.rows import HEAD
+from losstune.trainables.states import set_weights
 
 BATCH = 1024  # examples
 
@@ -32,12 +33,7 @@ class Model:
         self._backbone = network.build()[0].eval()
         parameters = state["parameters"]
         self._head = {key.removeprefix(HEAD): p for key, p in parameters.items() if key.startswith(HEAD)}
-        # By name rather than load_state_dict: tied parameters have one name here, and every buffer is kept.
-        with torch.no_grad():
-            for name, parameter in self._backbone.named_parameters():
-                parameter.copy_(parameters[name])
-            for name, buffer in self._backbone.named_buffers():
-                buffer.copy_(state["buffers"][name])
+        set_weights(self._backbone, parameters, state["buffers"])
         self._mean, self._scale = state["mean"], state["scale"]
         self._hyperparameters = fields["configuration"]
 

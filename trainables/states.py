@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from losstune.trainables.chunk import Member
 from losstune.trainables.rows import Named
@@ -45,6 +45,16 @@ def restored(trial: Trial, seed: int, epoch: int, plain: Mapping[str, Any], pack
     buffers = _copied(plain["buffers"])
     return Member(trial, seed, epoch, pack(plain["parameters"]), state, average, buffers,
                   _copied(plain.get("average_buffers", {})), plain.get("step", 0), plain.get("total", 0.0))  # fmt: skip
+
+
+@torch.no_grad()
+def set_weights(network: nn.Module, parameters: Named, buffers: Named) -> None:
+    """Give a network the parameters and buffers of these names; others that there are, of a head, stay unused."""
+    # By name rather than load_state_dict: tied parameters have one name here, and every buffer is kept.
+    for name, parameter in network.named_parameters():
+        parameter.copy_(parameters[name])
+    for name, buffer in network.named_buffers():
+        buffer.copy_(buffers[name])
 
 
 def _copied(named: Named) -> Named:

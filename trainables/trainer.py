@@ -253,7 +253,7 @@ class Stack:
             raise error.__cause__
         half = -(-len(members) // 2)
         self.together = min(self.together, half)
-        self._note(f"memory ran out with {len(members)} members at once; now at most {self.together}")
+        self.note(f"memory ran out with {len(members)} members at once; now at most {self.together}")
         self._release(work.chunk, reuse=False)
         return [work.taken_over(self._chunk(part), start, error.first)
                 for part, start in ((members[:half], 0), (members[half:], half))]  # fmt: skip
@@ -296,10 +296,10 @@ class Stack:
         backend = idle.pop() if idle else self._backend(len(members))
         chunk = Chunk(members, backend, self.layout_of, self.recipe, self.in_features, self.device, self.products)
         if self.device.type == "cuda" and not self.draws_itself:
-            chunk.taken_by = CapturedStep(self._note)
+            chunk.taken_by = CapturedStep(self.note)
         return chunk
 
-    def _note(self, text: str) -> None:
+    def note(self, text: str) -> None:
         """Say something to the user, once."""
         if text not in self.noted:
             self.noted.add(text)

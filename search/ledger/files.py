@@ -20,7 +20,8 @@ from losstune.trainables.storage import Place, Stored, files_in
 Row = dict[str, Any]
 LARGEST_PID = 2**31 - 1
 _CUT_SHORT = re.compile(r"\..+\.(\d+)(-wal|-shm|-journal)?")  # ".NAME.PID": a write that never took its name
-KEPT = {"predictions": "npz", "weights": "pt"}  # what is kept of a confirmed member, and how it is stored
+# What is kept of a confirmed member, and how it is stored. Not of all: features are a study's choice.
+KEPT = {"predictions": "npz", "weights": "pt", "features": "npz"}
 
 
 def needless(folder: Path, stored: Place, rows: Iterable[Row]) -> dict[Place, int]:
@@ -72,16 +73,23 @@ def first_members(
 
 
 def damaged_files(folder: Place, row: Row, weights_needed: bool) -> list[str]:
-    """The files of a confirmed member that are not what was written, or missing."""
-    found, known = [], row["files"] or {}
-    for kind, suffix in KEPT.items():
-        name = f"{kind}/{row['id']}.{suffix}"
-        if kind == "weights" and not weights_needed:
-            continue
-        digest = digest_of(folder / name)
+    """The files of a confirmed member that are not what was written, or missing.
+
+    Features, which members of older studies do not have, only where they were written.
+    """
+    known = row["files"] or {}
+    looked_at = {"predictions", *(["weights"] if weights_needed else []), *(known.keys() & {"features"})}
+    found = []
+    for kind in (kind for kind in KEPT if kind in looked_at):
+        digest = digest_of(folder / kept_name(kind, row["id"]))
         if digest is None or (kind in known and digest != known[kind]):
-            found.append(name)
+            found.append(kept_name(kind, row["id"]))
     return found
+
+
+def kept_name(kind: str, trial: str) -> str:
+    """Where a file of a confirmed member lies in its study's folder; kind: of KEPT."""
+    return f"{kind}/{trial}.{KEPT[kind]}"
 
 
 def digest_of(path: Place) -> str | None:

@@ -86,6 +86,10 @@ class Stream:
             self._next = (*following, self._thread.submit(self._read, np.arange(*following)))
         return here.to(self._device)
 
+    def at(self, indices: np.ndarray) -> Tensor:
+        """The examples at indices (n,) as stored, on the device."""
+        return self._read(indices).to(self._device)
+
     def _read(self, indices: np.ndarray) -> Tensor:
         out = np.empty((len(indices), *self._x.shape[1:]), self._x.dtype)
         self._readers.read_into(out, self._x, indices)

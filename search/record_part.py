@@ -1,0 +1,47 @@
+"""What a study records of the networks that it confirms, as its file says it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+
+from losstune.search.fields import Part
+from losstune.trainables.features import Recording
+
+MOST_LAYER_EXAMPLES = 4096  # their number squared is stored per layer
+
+
+def _whole(most: int | None, words: str = "") -> BeforeValidator:
+    def check(value: Any) -> Any:
+        if value is None:
+            return 0
+        if words and value == words:
+            return value
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if not whole or value < 0 or (most is not None and value > most):
+            limit = "" if most is None else f" up to {most}"
+            raise ValueError(f"should be a whole number{limit}, 0 for none{f', or {words}' if words else ''}")
+        return value
+
+    return BeforeValidator(check)
+
+
+class RecordPart(Part):
+    """What is kept of each confirmed member beside predictions and weights; 0 or null: none.
+
+    features: the penultimate features of so many test examples, and of as many training examples; all: of all that are
+    looked at. layers: how similar so many test examples are in each layer. train_examples: how many training examples
+    are looked at, for features and for statistics; the test examples all are.
+    """
+
+    features: Annotated[Any, _whole(None, "all")] = 1000
+    layers: Annotated[Any, _whole(MOST_LAYER_EXAMPLES)] = 256
+    train_examples: Annotated[Any, _whole(None)] = 10_000
+
+
+def recording(part: RecordPart | None) -> Recording | None:
+    """What lanes are told to record."""
+    if part is None:
+        return None
+    return Recording(None if part.features == "all" else part.features, part.layers, part.train_examples)

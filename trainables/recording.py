@@ -1,0 +1,164 @@
+"""Records what a confirmed member's network makes of examples: statistics, features, and how its layers see them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cached_property, partial
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from losstune.trainables import features as records
+from losstune.trainables.disk import DiskError
+from losstune.trainables.evaluation import as_memory_allows
+from losstune.trainables.feature_statistics import FeatureStatistics, feature_statistics
+from losstune.trainables.features import Examples, Features, Layers, Recording
+from losstune.trainables.inputs import Inputs
+from losstune.trainables.layers import Layer, gram_matrices, layers_of
+from losstune.trainables.losses import parts
+from losstune.trainables.losses.combine import loss_of
+from losstune.trainables.rows import HEAD, Named
+from losstune.trainables.seeds import derive
+from losstune.trainables.states import set_weights
+from losstune.trainables.storage import Place
+from losstune.trainables.trainer import Stack
+
+REMEMBERED = 2**29  # bytes of a split's features that are kept between the two passes over them
+Batches = Callable[[], Iterator[tuple[Tensor, Tensor]]]
+
+
+class Recorder:
+    """Records the members of a confirm, one after another, by a network of its own.
+
+    stack: the confirm's. test: inputs of the test split. Training is not touched: neither its networks nor its draws.
+    """
+
+    def __init__(self, wanted: Recording, stack: Stack, test: Inputs):
+        self.wanted, self.stack, self.device = wanted, stack, stack.device
+        self.inputs = {"train": stack.training, "test": test}
+        # The same examples for every loss and seed, and in every study of the same data and split.
+        self.order = {split: stratified_order(inputs.y.cpu().numpy(), derive("features", split) % 2**32)
+                      for split, inputs in self.inputs.items()}  # fmt: skip
+        self.order["train"] = self.order["train"][: wanted.train_examples]
+
+    def write(self, folder: Place, name: str, loss: str, state: dict[str, Named]) -> dict[str, str]:
+        """Record a member of a loss by its parameters and buffers, in features/NAME.npz of a study's folder.
+
+        The sha256 of the file, by its kind; nothing where it cannot be recorded, which the stack notes. DiskError.
+        """
+        try:
+            found = self.record(loss, state)
+            return {"features": records.write(folder / "features" / f"{name}.npz", found)}
+        except DiskError:
+            raise
+        except Exception as error:  # whatever a user's network raises under hooks; the member itself is sound
+            self.stack.note(f"features are not recorded ({type(error).__name__}: {' '.join(str(error).split())[:200]})")
+            return {}
+
+    @torch.no_grad()
+    def record(self, loss: str, state: dict[str, Named]) -> Features:
+        """What is wanted of a member."""
+        set_weights(self.network, state["parameters"], state["buffers"])
+        weight, bias = classifier_of(loss, state["parameters"])
+        return as_memory_allows(self.inputs["test"], partial(self._record, weight, bias))
+
+    def _record(self, weight: Tensor | None, bias: Tensor | None, size: int) -> Features:
+        batches = {split: self._remembered(split, size) for split, order in self.order.items() if len(order)}
+        statistics: dict[str, FeatureStatistics] = {}
+        for split, own in batches.items():
+            centers = torch.from_numpy(statistics["train"].class_means) if "train" in statistics else None
+            classes = self.stack.network.num_classes
+            statistics[split] = feature_statistics(own, classes, weight, bias, centers)
+        wanted = {split: self._count(split) for split in batches}
+        examples = {split: self._examples(split, batches[split], count) for split, count in wanted.items() if count}
+        layers = self._layers(size) if self.wanted.layers else None
+        return Features(statistics, examples, layers, None if bias is None else bias.numpy())
+
+    def _count(self, split: str) -> int:
+        known = len(self.order[split])
+        return known if self.wanted.features is None else min(known, self.wanted.features)
+
+    @cached_property
+    def network(self) -> nn.Module:
+        with torch.random.fork_rng(devices=[]):
+            return self.stack.network.build()[0].to(self.device).eval()
+
+    def _forward(self, x: Tensor) -> Tensor:
+        low = self.stack.dtype is not torch.float32
+        with torch.autocast(self.device.type, self.stack.dtype, enabled=low):
+            return self.network(x)
+
+    def _features(self, split: str, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Features (B, d) float32 and targets (B,) of a split, in the order in which its examples are taken."""
+        inputs, order = self.inputs[split], torch.from_numpy(self.order[split])
+        for indices in order.split(size):
+            self.stack.moved()
+            yield self._forward(inputs.at(indices)).float(), inputs.y[indices.to(self.device)]
+
+    def _remembered(self, split: str, size: int) -> Batches:
+        """The batches of a split, to be gone through more than once: computed each time where they are many."""
+        compute = partial(self._features, split, size)
+        if 4 * len(self.order[split]) * self.stack.in_features > REMEMBERED:
+            return compute
+        batches = list(compute())
+        return lambda: iter(batches)
+
+    def _examples(self, split: str, batches: Batches, count: int) -> Examples:
+        found, left = [], count
+        for features, targets in batches():
+            found.append((features[:left].cpu().numpy(), targets[:left].cpu().numpy()))
+            left -= len(found[-1][1])
+            if not left:
+                break
+        features, targets = (np.concatenate(part) for part in zip(*found, strict=True))
+        fits = np.abs(features).max(initial=0) <= np.finfo(np.float16).max
+        return Examples(features.astype(np.float16) if fits else features, targets, self.order[split][:count])
+
+    def _layers(self, size: int) -> Layers:
+        indices = self.order["test"][: self.wanted.layers]
+
+        def run() -> None:
+            for own in torch.from_numpy(indices).split(size):
+                self.stack.moved()
+                self._forward(self.inputs["test"].at(own))
+
+        grams, sparsity = gram_matrices(self.network, self._known_layers, run, len(indices), self.device)
+        return Layers(np.array([layer.name for layer in self._known_layers]), grams, sparsity, indices)
+
+    @cached_property
+    def _known_layers(self) -> list[Layer]:
+        return layers_of(self.network, self._forward, self.inputs["test"].at(torch.from_numpy(self.order["test"][:2])))
+
+
+def stratified_order(targets: np.ndarray, seed: int) -> np.ndarray:
+    """The indices of targets (N,) in a random order of which every beginning has the classes in proportion."""
+    # Doubles of RandomState, as in splitting.py.
+    keys = np.random.RandomState(seed).random_sample(len(targets))
+    order, counts = np.lexsort((keys, targets)), np.bincount(targets)
+    place, sorted_targets = np.empty(len(targets)), targets[order]
+    first = np.cumsum(counts) - counts  # of each class in the order
+    place[order] = (np.arange(len(targets)) - first[sorted_targets] + 0.5) / counts[sorted_targets]
+    return np.lexsort((keys, place))
+
+
+def classifier_of(loss: str, parameters: Named) -> tuple[Tensor | None, Tensor | None]:
+    """Weight (K, d) and bias (K,) of a final layer that is linear; of a cosine one unit rows and no bias; else None."""
+    logits, weight = loss_of(loss).head.logits, parameters.get(f"{HEAD}weight")
+    logits = getattr(logits, "part", logits)  # in a combination its hyperparameters may have other names
+    if logits is parts.cosine:
+        return torch.nn.functional.normalize(weight, dim=1, eps=parts.tiny(weight)), None
+    linear = logits in (parts.linear, parts.without_bias)
+    return (weight, parameters.get(f"{HEAD}bias")) if linear else (None, None)
+
+
+def bytes_per_member(wanted: Recording, stack: Stack, n_train: int, n_test: int) -> int:
+    """About how large a record becomes: of features in float16, statistics and layers, of so many examples."""
+    train, d = min(n_train, wanted.train_examples), stack.in_features
+    kept = sum(n if wanted.features is None else min(n, wanted.features) for n in (train, n_test))
+    layers = layers_of(stack.example.eval(), stack.example, stack.validation.at(torch.arange(2)).cpu())
+    n = min(n_test, wanted.layers)
+    # Of a split's statistics what grows fastest, in float32: within-class scatter, class means; weight once.
+    statistics = 4 * ((1 + (train > 0)) * (d * (d + 1) // 2 + stack.network.num_classes * d)
+                      + stack.network.num_classes * d)  # fmt: skip
+    return 2 * kept * d + statistics + 2 * n * (n + 1) * (len(layers) if n else 0)
