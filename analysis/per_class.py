@@ -47,30 +47,29 @@ def class_differences(
 ) -> pd.DataFrame:
     """Recall of every other loss less that of the reference, paired by seed, a row per loss and class.
 
-    Columns loss, class, examples, difference, ci_low, ci_high (simultaneous over the table), p (adjusted over the
-    table: step-down max-T of sign flips from 8 seeds on, t-tests with Holm below, Welch's where members are missing,
-    as in `pairtests.family_of_pairs`), differs (p <= alpha and a difference). Below 8 seeds no standard deviation
+    Columns loss, class, examples, difference, ci_low, ci_high (simultaneous over the table, cut off at -1 and 1, which
+    no difference of recalls exceeds), p (adjusted over the table: step-down max-T of sign flips from 8 seeds on, t-tests
+    with Holm below, Welch's where members are missing, as in `pairtests.family_of_pairs`), differs (p <= alpha and a difference). Below 8 seeds no standard deviation
     counts as smaller than one example. right, examples, losses: see `class_recalls`. Classes without a test example are
     left out. Raises InputError for arrays that do not fit, an unknown reference, and a loss with fewer than two seeds.
     """
     right = _check(right, examples, losses, least_seeds=2)
-    if reference not in losses:
-        raise InputError(f"reference: {reference!r} is none of the losses; allowed: {', '.join(losses)}")
+    if reference not in losses or len(losses) < 2:
+        raise InputError(f"reference: {reference!r}, losses: {', '.join(losses)}; needed: one of at least 2 losses")
     base, present = list(losses).index(reference), np.flatnonzero(examples > 0)
     others = [k for k in range(len(losses)) if k != base]
     # Counts, not shares, so that one example is the step between possible scores in every class.
     x = right[:, :, present].reshape(len(right), -1)
     columns = np.arange(x.shape[1]).reshape(len(losses), -1)
     first, second = columns[others].ravel(), np.tile(columns[base], len(others))
-    if not len(first):
-        raise InputError(f"losses: {len(losses)}; needed: at least 2, and a class with a test example")
     family = family_of_pairs(x, first, second, alpha, resolution=1.0)
     size = np.tile(examples[present], len(others)).astype(float)
     difference, width = family.difference / size, family.half_width / size
     return pd.DataFrame({
         "loss": np.repeat([losses[k] for k in others], len(present)), "class": np.tile(present, len(others)),
-        "examples": size.astype(int), "difference": difference, "ci_low": difference - width,
-        "ci_high": difference + width, "p": family.p, "differs": (family.p <= alpha) & (difference != 0),
+        "examples": size.astype(int), "difference": difference,
+        "ci_low": np.maximum(difference - width, -1.0), "ci_high": np.minimum(difference + width, 1.0),
+        "p": family.p, "differs": (family.p <= alpha) & (difference != 0),
     })  # fmt: skip
 
 

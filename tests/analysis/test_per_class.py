@@ -61,6 +61,10 @@ def test_few_seeds_take_no_spread_below_one_example():
     right = np.array([[[8.0], [7.0]], [[9.0], [8.0]], [[8.0], [7.0]]])
     row = class_differences(right, np.array([10]), ["a", "b"], "b").iloc[0]
     assert row.difference == pytest.approx(0.1) and row.p == pytest.approx(2 * stats.t.sf(math.sqrt(3), 2))
+    # 0.1 +- 4.303 * 0.1 / sqrt(3); of a class of 2 examples five times as wide, but a recall differs by 1 at most.
+    assert (row.ci_low, row.ci_high) == pytest.approx((0.1 - 0.24841, 0.1 + 0.24841), abs=1e-5)
+    small = class_differences(right - 7, np.array([2]), ["a", "b"], "b").iloc[0]
+    assert (small.ci_low, small.ci_high) == pytest.approx((0.5 - 1.24207, 1.0), abs=1e-4)
 
 
 def test_ten_seeds_are_sign_flips_of_whole_seeds():
@@ -106,10 +110,10 @@ def test_bad_input_is_one_line():
     one[1:, 1] = np.nan
     for arguments, message in (
         ((right, examples, ["a"], "a"), r"right answers: shape \(3, 2, 2\); needed: \(seeds, 1 losses, 2 classes\)"),
-        ((right, examples, ["a", "b"], "c"), "reference: 'c' is none of the losses; allowed: a, b"),
+        ((right, examples, ["a", "b"], "c"), "reference: 'c', losses: a, b; needed: one of at least 2"),
         ((right + 6, examples, ["a", "b"], "a"), "more than the class has examples"),
         ((one, examples, ["a", "b"], "a"), "b has 1 seed"),
-        ((right[:, :1], examples, ["a"], "a"), "losses: 1; needed: at least 2"),
+        ((right[:, :1], examples, ["a"], "a"), "losses: a; needed: one of at least 2"),
     ):
         with pytest.raises(InputError, match=message):
             class_differences(*arguments)
