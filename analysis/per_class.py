@@ -47,11 +47,12 @@ def class_differences(
 ) -> pd.DataFrame:
     """Recall of every other loss less that of the reference, paired by seed, a row per loss and class.
 
-    Columns loss, class, examples, difference, ci_low, ci_high (simultaneous over the table, cut off at -1 and 1, which
-    no difference of recalls exceeds), p (adjusted over the table: step-down max-T of sign flips from 8 seeds on, t-tests
-    with Holm below, Welch's where members are missing, as in `pairtests.family_of_pairs`), differs (p <= alpha and a difference). Below 8 seeds no standard deviation
-    counts as smaller than one example. right, examples, losses: see `class_recalls`. Classes without a test example are
-    left out. Raises InputError for arrays that do not fit, an unknown reference, and a loss with fewer than two seeds.
+    Columns loss, class, examples, difference, ci_low, ci_high (simultaneous over the table, cut off at -1 and 1,
+    which no difference of recalls exceeds), p (adjusted over the table: step-down max-T of sign flips from 8 seeds
+    on, t-tests with Holm below, Welch's where members are missing, as in `pairtests.family_of_pairs`), differs (p <=
+    alpha and a difference). Below 8 seeds no standard deviation counts as smaller than one example. right, examples,
+    losses: see `class_recalls`. Classes without a test example are left out. Raises InputError for arrays that do not
+    fit, an unknown reference, and a loss with fewer than two seeds.
     """
     right = _check(right, examples, losses, least_seeds=2)
     if reference not in losses or len(losses) < 2:
