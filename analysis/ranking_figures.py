@@ -38,16 +38,7 @@ def critical_difference_figure(ranking: Ranking, mode: str = DEFAULT) -> Figure:
     margins = {"left": side, "right": side, "bottom": 0.05, "top": top}
     figure = d.new_figure(LINE + 2 * side, top + bottom + 0.05, margins)
     axes = figure.subplots()
-    axes.set_ylim(bottom, 0)  # in inches below the line
-    axes.set_xlim(1, len(ranks))
-    axes.xaxis.tick_top()
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=min(len(ranks), 9), integer=True))
-    axes.set_title("average rank (1 is best)", loc="left", color=d.MUTED, fontsize=9)
-    axes.yaxis.set_visible(False)
-    axes.grid(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_visible(False)
-    axes.spines["top"].set_visible(True)
+    _rank_axis(axes, len(ranks), bottom)
     for place, (loss, rank) in enumerate(ranks.items()):
         row = place if place < left else len(ranks) - 1 - place
         _elbow(axes, loss, rank, depth + ROW * (row + 0.5), place < left, loss in ranking.best_set)
@@ -58,6 +49,20 @@ def critical_difference_figure(ranking: Ranking, mode: str = DEFAULT) -> Figure:
     if mode == "nemenyi":
         _ruler(axes, ranking.critical_difference, len(ranks))
     return figure
+
+
+def _rank_axis(axes: Axes, losses: int, bottom: float) -> None:
+    """Ranks from 1 along the top; y counts inches below them, to bottom."""
+    axes.set_ylim(bottom, 0)
+    axes.set_xlim(1, losses)
+    axes.xaxis.tick_top()
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=min(losses, 9), integer=True))
+    axes.set_title("average rank (1 is best)", loc="left", color=d.MUTED, fontsize=9)
+    axes.yaxis.set_visible(False)
+    axes.grid(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_visible(False)
+    axes.spines["top"].set_visible(True)
 
 
 def _elbow(axes: Axes, loss: str, rank: float, y: float, left: bool, best: bool) -> None:
@@ -96,7 +101,7 @@ def profile_figure(profile: Profile) -> Figure:
 
 
 def distribution_figure(distribution: ScoreDistribution, scale: float = 1.0, label: str = "score") -> Figure:
-    """Run-score distributions, a panel per loss with its interval: the share of runs above each score.
+    """Run-score distributions, a panel per loss with its interval: the share of runs better than each score.
 
     scale: what scores are multiplied with for the axis, such as 100 for percent, or -1 for a negated metric.
     """
@@ -109,7 +114,7 @@ def distribution_figure(distribution: ScoreDistribution, scale: float = 1.0, lab
             axes.fill_between(taus, distribution.low[loss], distribution.high[loss], color=d.SECOND, alpha=0.4, lw=0)
         axes.plot(taus, shares[loss], color=d.BEST if own else d.FAINT, lw=2 if own else 0.8)
 
-    return _panels(order, draw, (label, "share of runs above"), (taus[0], taus[-1]))
+    return _panels(order, draw, (label, "share of runs better"), (taus[0], taus[-1]))
 
 
 def _panels(

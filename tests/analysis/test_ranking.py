@@ -114,6 +114,12 @@ def test_wilcoxon_and_holm_against_all_sign_patterns(seed):
         assert pair(found, *names)["p_wilcoxon_holm"] == pytest.approx(running, rel=1e-9)
 
 
+def test_wilcoxon_stays_exact_where_two_losses_are_equal_in_a_block():
+    d = np.array([0, 1, 2, -3, 4, 5, 6, -7, 8, 9, 10, 11, 12, 13, 14])
+    found = rank_losses(pd.DataFrame({"a": d / 16, "b": np.zeros(15)}))
+    assert found.pairs["p"][0] == pytest.approx(wilcoxon_by_force(d.tolist()), rel=1e-9)
+
+
 def test_conover_with_benjamini_hochberg_by_hand():
     found = rank_losses(TABLE_5)
     # Rank sums 17 (CE), 9 (ours), 10 (COT); b = 6, A1 = 84; Conover's t = |Ri - Rj| / sqrt(2 (b A1 - sum R^2) / 10).
@@ -197,6 +203,10 @@ def test_all_blocks_alike_and_all_losses_equal():
     alike = rank_losses(pd.DataFrame({"a": [3.0, 6.0, 9.0], "b": [2.0, 5.0, 8.0], "c": [2.0, 5.0, 8.0]}))
     assert alike.friedman["f"] == np.inf and alike.friedman["p_f"] == 0
     assert pair(alike, "a", "b")["p_conover_bh"] == 0 and pair(alike, "b", "c")["p_conover_bh"] == 1
+    # Two blocks alike: Conover's p is 0, Friedman's exp(-2), so that the paper modes separate nothing.
+    two = rank_losses(pd.DataFrame({"a": [3.0, 6.0], "b": [2.0, 5.0], "c": [1.0, 4.0]}))
+    assert two.friedman["p"] == pytest.approx(np.exp(-2)) and (two.pairs["p_conover_bh"] == 0).all()
+    assert not two.pairs["conover_bh"].any() and two.groups["conover_bh"] == [["a", "b", "c"]]
     equal = rank_losses(pd.DataFrame(np.ones((4, 3)), columns=list("abc")))
     assert equal.friedman["p"] == 1 and equal.best_set == ["a", "b", "c"] and (equal.pairs["p"] == 1).all()
     assert set(equal.pairs["better"]) == {None}

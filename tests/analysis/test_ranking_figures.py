@@ -91,7 +91,7 @@ def test_distribution_panels(means):
     with d.style():
         figure = distribution_figure(found, 100, "accuracy (%)")
         svg = svg_of(figure)
-    assert "accuracy (%)" in svg and svg.count("share of runs above") == 1
+    assert "accuracy (%)" in svg and svg.count("share of runs better") == 1
     first = figure.axes[0]
     assert first.lines[-1].get_ydata().tolist() == found.shares["cosine_softmax"].tolist()
     assert first.get_xlim() == pytest.approx((100 * means.min().min(), 100 * means.max().max()))
