@@ -101,7 +101,7 @@ def test_the_mean_of_the_losses_takes_a_penalty_smaller_by_their_number():
 
 
 def test_small_features_are_fitted_and_the_end_of_the_range_is_said():
-    """A solver that sees features of the size 1e-4 as they are stops at once, with a sixth of the digits right."""
+    """Given these as they are, scikit-learn at its default tolerance has 10% right at every lambda."""
     x, y = load_digits(return_X_y=True)
     splits = Splits(Labelled(x[:600] * 1e-5, y[:600]), Labelled(x[600:900] * 1e-5, y[600:900]))
     probe = linear_probe(splits)
@@ -117,6 +117,17 @@ def test_the_test_set_decides_nothing():
     assert one.accuracy > 0.5 > other.accuracy
     pd.testing.assert_frame_equal(one.path, other.path)
     np.testing.assert_array_equal(one.weights, other.weights)
+
+
+def test_retraining_starts_at_the_chosen_lambda(monkeypatch):
+    """With the training set as validation set the mean of the losses stays the same: there is nowhere to go."""
+    iterations, fit = [], LogisticRegression.fit
+    monkeypatch.setattr(
+        LogisticRegression, "fit", lambda self, x, y: iterations.append(fit(self, x, y).n_iter_[0]) or self
+    )
+    splits = overlapping(seed=8)
+    probe = linear_probe(splits._replace(validation=splits.train), "mean")
+    assert probe.penalty > 1e-5 and len(iterations) == 46 and iterations[-1] == 0
 
 
 def test_validation_is_held_out_by_class_and_alike_for_every_model(monkeypatch):
