@@ -44,6 +44,35 @@ def _classes(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
     return html_table(tables["classes"]) if "classes" in tables else ""
 
 
+def _separation(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
+    return _test_and_train("separation", tables)
+
+
+def _collapse(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
+    return _test_and_train("collapse", tables)
+
+
+def _spectra(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
+    return figures(drawn, "spectra", "full") + _test_and_train("spectra", tables)
+
+
+def _test_and_train(name: str, tables: dict) -> str:
+    """The table on test examples, and that on training examples folded away."""
+    shown = [html_table(tables[f"{name}_{split}"]) for split in ("test", "train") if f"{name}_{split}" in tables]
+    folded = f"<details><summary>On training examples</summary>{shown[1]}</details>" if len(shown) > 1 else ""
+    return shown[0] + folded if shown else ""
+
+
+def _similarity(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
+    layers = figures(drawn, "layers", "full")
+    more = f"<details><summary>Layer by layer, between seeds of each loss</summary>{layers}</details>"
+    return html_table(tables["similarity"]) + (layers and more) if "similarity" in tables else ""
+
+
+def _sparsity(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
+    return html_table(tables["sparsity"]) if "sparsity" in tables else ""
+
+
 def _left_out(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
     """Members that the sections above do not count."""
     return listing(verdict["left_out_of_measures"]) if verdict.get("left_out_of_measures") else ""
@@ -55,5 +84,10 @@ MEASURES: list[tuple[str, str, Section]] = [
     ("classes", "Class by class", _classes),
     ("agreement", "Do they make the same mistakes?", _agreement),
     ("ensembles", "Ensembles of seeds", _ensembles),
+    ("separation", "Class separation", _separation),
+    ("collapse", "Neural collapse", _collapse),
+    ("spectra", "Spectra", _spectra),
+    ("similarity", "Similarity of representations", _similarity),
+    ("sparsity", "Sparsity of activations", _sparsity),
     ("left-out", "Not in these measures", _left_out),
 ]

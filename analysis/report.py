@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from losstune.analysis.predicted import measure_predictions
 from losstune.analysis.prediction_tables import prediction_tables
+from losstune.analysis.representation_tables import representation_tables
+from losstune.analysis.represented import measure_features
 from losstune.analysis.results import Results
 from losstune.analysis.search_honesty import search_honesty, sentences
 from losstune.analysis.tables import report_tables, results_frame, runs_frame
@@ -43,9 +45,10 @@ def write_report(results: Results, folder: str | Path) -> Path:
 
 
 def _add_measures(results: Results, verdict: dict, tables: list[Table], drawn: list[Drawn]) -> None:
-    """Add how far the search can be trusted, and what the recorded predictions say."""
+    """Add how far the search can be trusted, and what the recorded predictions and features say."""
     from losstune.analysis.figures import draw
     from losstune.analysis.prediction_figures import prediction_figures
+    from losstune.analysis.representation_figures import representation_figures
     from losstune.analysis.search_figures import search_figures
 
     search = search_honesty(results)
@@ -53,11 +56,16 @@ def _add_measures(results: Results, verdict: dict, tables: list[Table], drawn: l
     # The curves are in the figure; a verdict over thousands of trials would be megabytes of them.
     verdict["search"] = {name: value for name, value in search.items() if name != "curves"}
     verdict["search"]["sentences"] = sentences(search, results.metric)
-    predicted = measure_predictions(results)
+    predicted, represented = measure_predictions(results), measure_features(results)
+    left_out = verdict["left_out_of_measures"] = []
     if predicted is not None:
         tables += prediction_tables(results, predicted)
         drawn += draw(prediction_figures(predicted))
-        verdict["left_out_of_measures"] = predicted.left_out
+        left_out += predicted.left_out
+    if represented is not None:
+        tables += representation_tables(represented)
+        drawn += draw(representation_figures(represented))
+        left_out += represented.left_out
 
 
 def write_tables(results: Results, verdict: dict, tables: list[Table], folder: str | Path) -> None:

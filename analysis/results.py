@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from losstune.trainables.features import Features
 from losstune.trainables.predictions import Predictions
 
 LOWER_IS_BETTER = ("nll", "ece")
@@ -42,6 +43,7 @@ class Results:
     notes: conditions beyond the usual ones, each a sentence. facts: where and how it ran, for the report's footer.
     predictions: by loss and seed of the confirmed members that have not failed, what reads their logits and targets:
     a function that returns `losstune.trainables.predictions.Predictions`, or raises InputError where they are damaged.
+    features: the same of `losstune.trainables.features.Features`, of the members for which they were recorded.
     """
 
     study: dict[str, Any]
@@ -55,6 +57,7 @@ class Results:
     facts: dict[str, Any] = field(default_factory=dict)
     edges: list[dict[str, Any]] = field(default_factory=list)
     predictions: dict[tuple[str, int], Callable[[], Predictions]] = field(default_factory=dict)
+    features: dict[tuple[str, int], Callable[[], Features]] = field(default_factory=dict)
 
     @property
     def metric(self) -> str:

@@ -17,6 +17,7 @@ from losstune.analysis.wording import listed
 from losstune.search.edges import find_edges
 from losstune.search.ledger import read
 from losstune.search.ledger.database import Ledger, get_meta, understood
+from losstune.search.ledger.files import kept_name
 from losstune.search.locations import files_of, ledger_at
 from losstune.search.methods import stage_of
 from losstune.search.ranges import LossSpace, resolve
@@ -24,8 +25,7 @@ from losstune.search.seen_test_sets import looks_at_test_set
 from losstune.search.standing import outside_training
 from losstune.search.study import SearchPart, Study
 from losstune.spaces import InputError
-from losstune.trainables import predictions
-from losstune.trainables.predictions import Predictions
+from losstune.trainables import features, predictions
 from losstune.trainables.storage import Place
 
 Row = dict[str, Any]
@@ -79,14 +79,15 @@ def _results(ledger: Ledger, folder: Path, search_curves: bool) -> Results:
         notes=[*_notes(events, round_), *_unfinished(how, spaces, search, greater)],
         edges=find_edges(spaces, how, search, choices, greater),
         facts={**facts, **_costs(trials, lanes), "test_set_looks": seen},
-        predictions=_kept(confirm, files_of(folder) / "predictions"),
+        predictions=_kept(confirm, files_of(folder), "predictions", predictions.read),
+        features=_kept(confirm, files_of(folder), "features", features.read),
     )
 
 
-def _kept(rows: list[Row], place: Place) -> dict[tuple[str, int], Callable[[], Predictions]]:
-    """What reads the predictions of each confirmed member that ended well."""
-    return {(row["loss"], row["number"]): partial(predictions.read, place / f"{row['id']}.npz")
-            for row in rows if row["state"] == "complete"}  # fmt: skip
+def _kept(rows: list[Row], place: Place, kind: str, read_file: Callable) -> dict[tuple[str, int], Callable]:
+    """What reads a file of each confirmed member that has one."""
+    return {(row["loss"], row["number"]): partial(read_file, place / kept_name(kind, row["id"]))
+            for row in rows if row["state"] == "complete" and kind in (row["files"] or {})}  # fmt: skip
 
 
 def _seeds_reached(about: Row, confirm: list[Row]) -> int:

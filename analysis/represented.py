@@ -1,0 +1,121 @@
+"""What the recorded features of the confirmed members say: every measure of them, members read one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from losstune.analysis.collapse import neural_collapse
+from losstune.analysis.results import Results
+from losstune.analysis.separation import angular_visual_hardness, class_separation, cosine_distances
+from losstune.analysis.similarity import cka_matrix, loss_similarity, seed_averages
+from losstune.analysis.spectra import effective_ranks, singular_values
+from losstune.spaces import InputError
+from losstune.trainables.features import Features
+
+PENULTIMATE = "features"  # the last of the recorded layers
+LAYER_SEEDS = 5  # of each loss, whose layers are compared: all of many seeds would take gigabytes
+
+
+@dataclass(frozen=True)
+class Represented:
+    """members: a row per member and split ("train", "test"): loss, seed, split, and the values of `class_separation`,
+    `cosine_distances`, `angular_visual_hardness`, `neural_collapse` and `effective_ranks`; NaN where one is not
+    defined. spectra: per loss the mean over seeds of the singular values of the centered training activations (of the
+    test ones where training ones are not recorded) over the largest one. sparsity: loss, seed, layer, sparsity, in the
+    layers' order. similarity: `loss_similarity` of the penultimate features of all members and of the layers of the
+    first seeds of each loss; by_layer: per loss, layers x layers between its seeds. left_out: which members are not in
+    it and why.
+    """
+
+    members: pd.DataFrame
+    spectra: dict[str, np.ndarray]
+    sparsity: pd.DataFrame
+    similarity: pd.DataFrame
+    by_layer: dict[str, pd.DataFrame]
+    left_out: list[str]
+
+
+@dataclass
+class _Gathered:
+    rows: list[dict] = field(default_factory=list)
+    spectra: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    sparsity: list[dict] = field(default_factory=list)
+    models: list[dict] = field(default_factory=list)  # loss, seed, layer of each Gram matrix
+    grams: list[np.ndarray] = field(default_factory=list)
+    indices: np.ndarray | None = None  # of the test examples that the Gram matrices are of
+    left_out: list[str] = field(default_factory=list)
+
+
+def measure_features(results: Results) -> Represented | None:
+    """Every measure of the recorded features; None where there are none that can be read."""
+    found, layered = _Gathered(), {}
+    for (loss, seed), one in _readable(results, found.left_out):
+        _take_in(found, loss, seed, one)
+        _take_in_layers(found, loss, seed, one, layered)
+    if not found.rows:
+        return None
+    similarity, by_layer = _compared(found)
+    return Represented(
+        members=pd.DataFrame(found.rows), spectra={loss: _mean_spectrum(own) for loss, own in found.spectra.items()},
+        sparsity=pd.DataFrame(found.sparsity, columns=["loss", "seed", "layer", "sparsity"]),
+        similarity=similarity, by_layer=by_layer, left_out=found.left_out,
+    )  # fmt: skip
+
+
+def _readable(results: Results, left_out: list[str]) -> Iterator[tuple[tuple[str, int], Features]]:
+    """The members whose features were recorded and can be read; why others that should have some cannot."""
+    order = {loss: place for place, loss in enumerate(results.study["losses"])}
+    for model in sorted(results.features, key=lambda model: (order.get(model[0], len(order)), model)):
+        try:
+            yield model, results.features[model]()
+        except InputError as error:
+            left_out.append(f"{model[0]}, seed {model[1]}: {error}")
+
+
+def _take_in(found: _Gathered, loss: str, seed: int, one: Features) -> None:
+    for split, statistics in one.statistics.items():
+        parts = (class_separation(statistics), cosine_distances(statistics), angular_visual_hardness(statistics),
+                 neural_collapse(statistics), effective_ranks(statistics))  # fmt: skip
+        values = {name: value for part in parts for name, value in part.values.items()}
+        found.rows.append({"loss": loss, "seed": seed, "split": split, **values})
+    statistics = one.statistics.get("train", one.statistics["test"])
+    values = singular_values(statistics, "activations", centered=True)
+    if values is not None and len(values) and values[0] > 0:
+        found.spectra.setdefault(loss, []).append(values / values[0])
+
+
+def _take_in_layers(found: _Gathered, loss: str, seed: int, one: Features, layered: dict[str, int]) -> None:
+    layers = one.layers
+    if layers is None:
+        return
+    if found.indices is None:
+        found.indices = layers.indices
+    if not np.array_equal(layers.indices, found.indices):
+        found.left_out.append(f"{loss}, seed {seed}: its layers were recorded on other test examples")
+        return
+    layered[loss] = layered.get(loss, 0) + 1
+    for name, gram, sparsity in zip(layers.names, layers.grams, layers.sparsity, strict=True):
+        found.sparsity.append({"loss": loss, "seed": seed, "layer": str(name), "sparsity": float(sparsity)})
+        if name == PENULTIMATE or layered[loss] <= LAYER_SEEDS:
+            found.models.append({"loss": loss, "seed": seed, "layer": str(name)})
+            found.grams.append(gram)
+
+
+def _mean_spectrum(spectra: list[np.ndarray]) -> np.ndarray:
+    return np.mean([one[: min(map(len, spectra))] for one in spectra], axis=0)
+
+
+def _compared(found: _Gathered) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
+    """CKA, debiased, over losses layer by layer, and over layers within each loss; empty where nothing is recorded."""
+    columns = ["layer", "loss_a", "loss_b", "cka", "ceiling", "same_seed"]
+    models = pd.DataFrame(found.models, columns=["loss", "seed", "layer"])
+    if len(models) < 2 or len(found.indices) < 4:  # what debiased CKA takes
+        return pd.DataFrame(columns=columns), {}
+    alike = cka_matrix(np.array(found.grams))
+    averages = seed_averages(alike, models)
+    by_layer = {loss: averages.loc[loss][loss] for loss in models["loss"].unique()}
+    return loss_similarity(alike, models), {loss: own for loss, own in by_layer.items() if own.notna().all(axis=None)}
