@@ -12,14 +12,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from losstune.analysis import drawing as d
-from losstune.analysis.results import Results, factor, head, metric_name
+from losstune.analysis.results import Results, factor, head, metric_name, show
 from losstune.analysis.search_curves import ended_trials
 from losstune.spaces import InputError
 
 COLUMNS = 5
 MARGINS = {"left": 0.48, "right": 0.12, "bottom": 0.46, "top": 0.56, "between_columns": 0.5, "between_rows": 0.75}
-# The worst of this share of all curve points would press the rest into one line.
-CUT_SHARE = 0.25
+# At most this share of the losses may end below the frame, and only where that doubles the room for the others.
+CUT_SHARE = 0.3
+# Nothing this near to the best is cut off, of a score in [0, 1].
+NEAR = 0.01
 
 
 def search_figures(results: Results, found: dict[str, Any]) -> Iterator[tuple[str, str, str, Figure, bool]]:
@@ -37,8 +39,8 @@ def search_figure(
     found: what `search_honesty` gives; order: losses in the order of the panels (the study's by default), those
     without a curve are left out; quantity: "configurations" or "member_epochs". Against configurations the
     full-length trials are dots, in order of number, the chosen one ringed; where half of the configurations would have
-    chosen another one it has a thin ring, and a line marks that half. Draw it within `drawing.style`. Raises
-    InputError where no trial has ended.
+    chosen another one it has a thin ring, and a line marks that half. A loss that ends below the frame has its last
+    score written at the foot. Draw it within `drawing.style`. Raises InputError where no trial has ended.
     """
     shown = [loss for loss in order or found["curves"] if loss in found["curves"]]
     if not shown:
@@ -54,6 +56,8 @@ def search_figure(
         _draw(axes, found["curves"], curves, loss, quantity)
         if quantity == "configurations":
             _draw_trials(axes, trials[loss], halves.get(loss), scale)
+        if results.direction() * (curves[loss][-1] - limits[0]) < 0:
+            _write_at_foot(axes, f"at {show(curves[loss][-1] / scale, results.metric)}")
         _finish(axes, loss, quantity, limits)
     for axes in grid[len(shown) :]:
         axes.set_visible(False)
@@ -66,16 +70,19 @@ def _scaled(best: list[float | None], scale: int) -> np.ndarray:
     return scale * np.array([np.nan if value is None else value for value in best])
 
 
-def _limits(results: Results, curves: dict[str, np.ndarray]) -> tuple[float, float] | None:
-    """The y axis in the figure's unit, or None where no curve says anything."""
-    values = results.direction() * np.concatenate(list(curves.values()))
-    values = values[np.isfinite(values)]
-    if not len(values):
-        return None
-    low, high = np.quantile(values, CUT_SHARE), values.max()
-    room = max(high - low, 1e-3 * factor(results.metric))
-    ends = results.direction() * np.array([low - 0.15 * room, high + 0.12 * room])
-    return float(ends.min()), float(ends.max())
+def _limits(results: Results, curves: dict[str, np.ndarray]) -> tuple[float, float]:
+    """(worst, best) score in view, in the figure's unit: a hopeless loss must not flatten all the others."""
+    ends = np.sort(results.direction() * np.array([best[-1] for best in curves.values()]))
+    ends = ends[np.isfinite(ends)]
+    if not len(ends):
+        return 0.0, float(factor(results.metric))
+    worst, best, typical = ends[0], ends[-1], ends[int(CUT_SHARE * len(ends))]
+    near = max(2 * (best - typical), NEAR * factor(results.metric))
+    if near < best - worst:
+        worst = ends[best - ends <= near][0]
+    room = max(best - worst, 1e-3 * factor(results.metric))
+    # More room below, for what the curves rise from.
+    return results.direction() * (worst - 0.5 * room), results.direction() * (best + 0.15 * room)
 
 
 def _draw(axes: Axes, found: dict[str, Any], curves: dict[str, np.ndarray], loss: str, quantity: str) -> None:
@@ -99,18 +106,22 @@ def _draw_trials(axes: Axes, own: pd.DataFrame, row: dict[str, Any] | None, scal
     if row is None:
         return
     chosen = own[own["number"] == row["number"]]
-    axes.plot(chosen["place"], chosen["shown"], "o", ms=9, mfc="none", mec=d.CHOSEN, mew=2, clip_on=False)
+    axes.plot(chosen["place"], chosen["shown"], "o", ms=9, mfc="none", mec=d.CHOSEN, mew=2)
     if not row["same"]:
         axes.axvline(row["half"] + 0.5, color=d.MUTED, lw=0.8, ls=":")
         before = own[own["number"] == row["half_number"]]
         axes.plot(before["place"], before["shown"], "o", ms=7, mfc="none", mec=d.INK, mew=1)
 
 
-def _finish(axes: Axes, loss: str, quantity: str, limits: tuple[float, float] | None) -> None:
-    if limits is not None:
-        axes.set_ylim(*limits)
+def _write_at_foot(axes: Axes, text: str) -> None:
+    axes.text(0.97, 0.06, text, ha="right", color=d.BEST, transform=axes.transAxes)
+
+
+def _finish(axes: Axes, loss: str, quantity: str, limits: tuple[float, float]) -> None:
+    axes.set_ylim(min(limits), max(limits))
     if quantity == "configurations":
-        axes.set_xlim(left=0.5, right=max(axes.get_xlim()[1], 1.5))
+        last = max(axes.dataLim.x1, 1.0)
+        axes.set_xlim(1 - max(0.5, 0.05 * last), last + max(0.5, 0.05 * last))
     axes.set_title(loss, loc="left", fontweight="bold")
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(4))

@@ -163,16 +163,17 @@ def _about_failures(failures: list[Row]) -> list[str]:
 def _about_bias(bias: dict[str, Any], metric: str) -> str:
     if bias["reason"] is not None:
         return f"How much the chosen validation scores flatter is not known: {bias['reason']}."
-    points, mean = difference_unit(metric), bias["mean_observed"]
+    points, typical = difference_unit(metric), bias["median_observed"]
     most = max(bias["losses"], key=lambda row: row["observed"])
-    said = (f"The chosen validation scores are on average over {_losses(len(bias['losses']))} {show(abs(mean), metric)}"
-            f"{points} {'better' if mean >= 0 else 'worse'} than those of the same configurations' fresh seeds")
+    over = f", in the median of {len(bias['losses'])} losses," if len(bias["losses"]) > 1 else ""
+    said = (f"The chosen validation scores are{over} {show(abs(typical), metric)}{points} "
+            f"{'better' if typical >= 0 else 'worse'} than those of the same configurations' fresh seeds")
     if most["observed"] > 0:
         said += (f"; {most['loss']}'s flatters most ({show(most['chosen'], metric)} against "
                  f"{show(most['fresh'], metric)}{unit(metric)})")  # fmt: skip
-    if bias["mean_expected"]:
+    if bias["median_expected"]:
         said += (f"; choosing by chance alone among equally good configurations would make them "
-                 f"{show(bias['mean_expected'], metric)}{points} better")  # fmt: skip
+                 f"{show(bias['median_expected'], metric)}{points} better")  # fmt: skip
     return f"{said}. The verdict does not use them: it rests on the fresh seeds."
 
 

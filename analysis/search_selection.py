@@ -34,8 +34,9 @@ def winners_bias(results: Results, ended: dict[str, pd.DataFrame]) -> dict[str, 
 
     expected is what chance alone gives where all configurations are equally good, and more than it gives where they
     are not. It covers the choice of the configuration, not that of the epoch, which adds to observed. standard_error
-    and expected are None with fewer than two such seeds or an unknown number of seeds per trial. mean_observed and
-    mean_expected: over the losses that have them. reason: why there are no rows, or None.
+    and expected are None with fewer than two such seeds or an unknown number of seeds per trial. median_observed and
+    median_expected: over the losses that have them, since one unsteady loss would rule a mean. reason: why there are
+    no rows, or None.
     """
     column = f"validation_{results.metric}"
     if results.study["confirm"].get("train_on") == "all":
@@ -45,8 +46,8 @@ def winners_bias(results: Results, ended: dict[str, pd.DataFrame]) -> dict[str, 
     else:
         rows = [row for loss in results.confirmed() if (row := _bias_row(results, loss, ended.get(loss))) is not None]
         reason = None if rows else "no confirmed loss has both a chosen score and a fresh validation score"
-    means = {f"mean_{name}": _mean([row[name] for row in rows]) for name in ("observed", "expected")}
-    return {"losses": rows, **means, "reason": reason}
+    medians = {f"median_{name}": _median([row[name] for row in rows]) for name in ("observed", "expected")}
+    return {"losses": rows, **medians, "reason": reason}
 
 
 def _bias_row(results: Results, loss: str, own: pd.DataFrame | None) -> Row | None:
@@ -68,9 +69,9 @@ def _bias_row(results: Results, loss: str, own: pd.DataFrame | None) -> Row | No
     }  # fmt: skip
 
 
-def _mean(values: list[float | None]) -> float | None:
+def _median(values: list[float | None]) -> float | None:
     known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None
+    return float(np.median(known)) if known else None
 
 
 def half_budget(results: Results, ended: dict[str, pd.DataFrame]) -> dict[str, Any] | None:
