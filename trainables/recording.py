@@ -156,9 +156,10 @@ def bytes_per_member(wanted: Recording, stack: Stack, n_train: int, n_test: int)
     """About how large a record becomes: of features in float16, statistics and layers, of so many examples."""
     train, d = min(n_train, wanted.train_examples), stack.in_features
     kept = sum(n if wanted.features is None else min(n, wanted.features) for n in (train, n_test))
-    layers = layers_of(stack.example.eval(), stack.example, stack.validation.at(torch.arange(2)).cpu())
+    network = stack.network.build()[0].eval()
+    layers = layers_of(network, network, stack.validation.at(torch.arange(2)).cpu())
     n = min(n_test, wanted.layers)
     # Of a split's statistics what grows fastest, in float32: within-class scatter, class means; weight once.
     statistics = 4 * ((1 + (train > 0)) * (d * (d + 1) // 2 + stack.network.num_classes * d)
                       + stack.network.num_classes * d)  # fmt: skip
-    return 2 * kept * d + statistics + 2 * n * (n + 1) * (len(layers) if n else 0)
+    return kept * (2 * d + 16) + statistics + 2 * n * (n + 1) * (len(layers) if n else 0)
