@@ -67,7 +67,7 @@ def test_ranks_by_name():
 
 
 def test_what_is_not_defined_is_nan_with_its_reason():
-    found = effective_ranks(record(np.full((4, 3), 0.1), np.arange(4) % 2, 2), centered=True)
+    found = effective_ranks(record(np.full((6, 3), 0.1), np.arange(6) % 3, 3), centered=True)
     kinds = ("effective_rank", "participation_ratio")
     assert found.reasons == {
         **{f"{of}_{kind}": "all singular values are 0" for of in ("activations", "centroids") for kind in kinds},
