@@ -74,3 +74,10 @@ def test_what_is_not_defined_is_nan_with_its_reason():
         **{f"weights_{kind}": "the final layer is not linear" for kind in kinds},
     }
     assert all(math.isnan(value) for value in found.values.values()) and len(found.values) == 6
+
+
+@pytest.mark.parametrize("value", [0.1, 0.7, 1e-9])
+def test_equal_weights_have_no_spectrum_once_centered(value):
+    """Their mean may differ from them in the last digit, and that digit has a spectrum."""
+    statistics = record(np.eye(3), np.arange(3), 3, np.full((3, 3), value))
+    assert (singular_values(statistics, "weights", centered=True) == 0).all()
