@@ -120,8 +120,8 @@ def plan_sentences(plan: dict[str, Any]) -> list[str]:
     planned, number = plan["planned"], plan["look"]
     looks = f"{listed([f'{seeds}' for seeds in planned])} seeds"
     said = [f"{len(planned)} looks are planned, at {looks}: each is tested at alpha / {len(planned)} = "
-            f"{plan['level']:.3g}, so that the chance of a false separation in any of them is held at "
-            f"{plan['alpha']:g}."]  # fmt: skip
+            f"{plan['level']:.3g}, which holds the chance of a false separation in any of them at "
+            f"{plan['alpha']:g} as long as the plan is kept."]  # fmt: skip
     if number is None:
         said.append(f"This look, with {plan['seeds']} seeds, is none of them: the error rate is no longer guaranteed.")
     said += [f"{one['better']} beats {one['worse']} since the look with {one['seeds']} seeds "

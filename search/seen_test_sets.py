@@ -31,14 +31,15 @@ def note_study(folder: Path, tx: Connection) -> None:
 
 def note_look(folder: Path, tx: Connection, members: int) -> LooksAtTestSet | None:
     """A report is made from so many confirmed members; what is known of the test set then."""
-    path = _path(folder, tx)
+    path, look = _path(folder, tx), [read.latest_round(tx), members]
     try:
-        noted = _read(path)
+        before = _read(path)
     except InputError:  # missing, or damaged
-        noted = _new(folder, tx)
-    look = [read.latest_round(tx), members]
-    if look not in noted["looks"]:
-        _write(path, {**noted, "looks": [*noted["looks"], look]})
+        before = None
+    noted = before or _new(folder, tx)
+    looks = noted["looks"] if look in noted["looks"] else [*noted["looks"], look]
+    if before is None or looks != before["looks"]:
+        _write(path, {**noted, "looks": looks})
     return looks_at_test_set(folder, tx)
 
 
