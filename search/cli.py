@@ -42,7 +42,7 @@ app = typer.Typer(
 def run(
     study: StudyName, set_: Set = None, out: Out = Path("runs"), data_root: DataRoot = None,
     address: Annotated[str | None, typer.Option(help="A Ray cluster's address; default: this machine.")] = None,
-    seeds: Annotated[int | None, typer.Option(help="Confirm with so many seeds; adds the missing ones.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Confirm so many seeds, or up to that planned look.")] = None,
     trials: Annotated[int | None, typer.Option(help="Configurations per loss; adds the missing ones.")] = None,
     hours: Annotated[float | None, typer.Option(help="Cut the search of every loss equally after so long.")] = None,
     name: Annotated[str | None, typer.Option(help="Run it under another name, apart from what there is.")] = None,

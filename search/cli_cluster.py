@@ -22,7 +22,7 @@ OnCluster = Annotated[
 def submit(
     study: StudyName, address: Address, out: OnCluster, set_: Set = None,
     data_root: Annotated[str | None, typer.Option(help="The folder of data sets, on the cluster.")] = None,
-    seeds: Annotated[int | None, typer.Option(help="Confirm with so many seeds; adds the missing ones.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Confirm so many seeds, or up to that planned look.")] = None,
     trials: Annotated[int | None, typer.Option(help="Configurations per loss; adds the missing ones.")] = None,
     hours: Annotated[float | None, typer.Option(help="Cut the search of every loss equally after so long.")] = None,
     name: Annotated[str | None, typer.Option(help="Run it under another name, apart from what there is.")] = None,

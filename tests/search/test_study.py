@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from losstune.search.study import Study, load_study
+from losstune.search.study import Study, load_study, make_study
 from losstune.spaces import SPACES, InputError
 
 BASE = "data: digits\nnetwork: mlp\n"
@@ -403,3 +403,64 @@ def test_relative_files_are_found_beside_the_study_file(load, tmp_path, monkeypa
     (tmp_path / "net.py").write_text("def build(shape, classes): ...\n")
     monkeypatch.chdir(Path("/"))
     assert load("losses: [softmax]", "network=net.py:build").sources == {"network": (tmp_path / "net.py").read_text()}
+
+
+# --- planned looks ---
+
+
+def with_confirm(tmp_path, confirm, *overrides):
+    (tmp_path / "my.yaml").write_text(f"data: digits\nnetwork: mlp\nlosses: [softmax]\nconfirm: {confirm}\n")
+    return load_study(tmp_path / "my.yaml", overrides)
+
+
+def test_a_list_of_seeds_is_a_plan(tmp_path):
+    study = with_confirm(tmp_path, "{seeds: [10, 20, 40]}")
+    assert (study.confirm.seeds, study.confirm.looks, study.confirm.stages) == (40, (10, 20, 40), [10, 20, 40])
+    for plain in ("{seeds: 10}", "{seeds: [10]}", "{}"):
+        confirm = with_confirm(tmp_path, plain).confirm
+        assert (confirm.seeds, confirm.looks, confirm.stages) == (10, (), [10])
+
+
+@pytest.mark.parametrize(
+    ("override", "seeds", "looks", "stages"),
+    [
+        ("confirm.seeds=20", 20, (10, 20, 40), [10, 20]),
+        ("confirm.seeds=15", 15, (10, 20, 40), [10, 15]),
+        ("confirm.seeds=60", 60, (10, 20, 40), [10, 20, 40, 60]),
+        ("confirm.seeds=[5, 6]", 6, (5, 6), [5, 6]),
+        ("confirm.seeds=[20]", 20, (), [20]),
+    ],
+)
+def test_a_number_of_seeds_leaves_the_plan(tmp_path, override, seeds, looks, stages):
+    """And so does the study that is made of its fields again, as a ledger and a cluster do."""
+    study = with_confirm(tmp_path, "{seeds: [10, 20, 40], alpha: 0.1}", override)
+    for one in (study, make_study(study.fields, "again", tmp_path)):
+        assert (one.confirm.seeds, one.confirm.looks, one.confirm.stages) == (seeds, looks, stages)
+        assert one.confirm.alpha == 0.1
+
+
+def test_a_study_up_to_a_look(tmp_path):
+    study = with_confirm(tmp_path, "{seeds: [10, 20, 40], alpha: 0.1}")
+    first = study.up_to(10)
+    for one in (first, make_study(first.fields, "again", tmp_path)):
+        assert (one.confirm.seeds, one.confirm.looks, one.confirm.alpha) == (10, (10, 20, 40), 0.1)
+    assert first.spaces == study.spaces and first.where == study.where and study.confirm.seeds == 40
+
+
+@pytest.mark.parametrize(
+    ("seeds", "said"),
+    [
+        ("[20, 10]", "confirm.seeds: [20, 10] are no planned looks; allowed: rising numbers of seeds from 2 on"),
+        ("[10, 10]", "confirm.seeds: [10, 10] are no planned looks"),
+        ("[1, 10]", "confirm.seeds: [1, 10] are no planned looks"),
+        ("[]", "confirm.seeds: []"),
+        ("[2, 3.5]", "confirm.seeds: 3.5"),
+        ("[true, 3]", "confirm.looks.0: True"),
+        ("[[2], [3]]", "confirm.seeds: [3]"),
+        ("[2, 3], looks: [2, 3]", "confirm.seeds: [2, 3]"),
+    ],
+)
+def test_what_is_no_plan_is_refused(tmp_path, seeds, said):
+    with pytest.raises(InputError) as error:
+        with_confirm(tmp_path, f"{{seeds: {seeds}}}")
+    assert said in str(error.value) and "\n" not in str(error.value)
