@@ -19,6 +19,7 @@ from losstune.analysis.predicted import Predicted
 PANEL = (2.15, 2.15)
 MARGINS = {"left": 0.5, "right": 0.1, "bottom": 0.46, "top": 0.28, "between_columns": 0.5, "between_rows": 0.75}
 MOST_ROWS = 40  # leaves that are labelled one by one
+LEAST_ROW, TALLEST = 0.075, 13.0  # inches of a leaf and of all
 
 
 def prediction_figures(found: Predicted) -> Iterator[tuple[str, str, str, Figure, bool]]:
@@ -90,12 +91,13 @@ def dendrogram_figure(found: Predicted) -> Figure:
     models = found.agreement.models
     tree = hierarchy.dendrogram(linkage(found.agreement.same_class), no_plot=True)
     leaves = [models[leaf] for leaf in tree["leaves"]]
-    figure = d.new_figure(5.6, 0.8 + min(0.17 * len(leaves), 9.0))
+    ticks, labels = _leaf_labels(leaves)
+    each = 0.17 if len(leaves) <= MOST_ROWS else max(LEAST_ROW, min(0.13, TALLEST / len(leaves)))
+    figure = d.new_figure(5.6, 0.8 + each * len(leaves))
     axes = figure.subplots()
     for across, along in zip(tree["dcoord"], tree["icoord"], strict=True):
         axes.plot(100 * np.array(across), (np.array(along) - 5) / 10, color=d.BEST, lw=0.9)
-    ticks, labels = _leaf_labels(leaves)
-    axes.set_yticks(ticks, labels)
+    axes.set_yticks(ticks, labels, fontsize=min(8.5, 62 * each))
     axes.set_ylim(len(leaves) - 0.5, -0.5)
     axes.set_xlim(left=0)
     axes.invert_xaxis()

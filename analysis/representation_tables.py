@@ -12,6 +12,7 @@ SEPARATION = {
     "cosine": "R² cosine", "cosine_mean_subtracted": "R² mean subtracted", "squared_euclidean": "R² Euclidean",
     "within": "distance within", "between": "distance between", "angular_visual_hardness": "angular visual hardness",
 }  # fmt: skip
+MOST_PLACES = 5
 COLLAPSE = {"nc1": "NC1", "nc2": "NC2", "nc3": "NC3", "nc4": "NC4", "nearest_center_accuracy": "nearest center right"}
 RANKS = {f"{of}_{what}": f"{of}, {what.replace('_', ' ')}" for of in ("activations", "weights", "centroids")
          for what in ("effective_rank", "participation_ratio")}  # fmt: skip
@@ -42,11 +43,15 @@ def _by_loss(name: str, caption: str, own: pd.DataFrame, columns: dict[str, str]
 
 
 def _mean(values: pd.Series) -> str:
+    """Mean and standard error over seeds, to the second digit of the error."""
     values = values.dropna()
     if values.empty:
         return "not defined"
-    error = f" ± {values.sem():.2g}" if len(values) > 1 else ""
-    return f"{values.mean():.4g}{error}"
+    error = values.sem() if len(values) > 1 else np.nan
+    if np.isnan(error) or error == 0:
+        return f"{values.mean():.4g}"
+    places = min(max(1 - int(np.floor(np.log10(error))), 0), MOST_PLACES)
+    return f"{values.mean():.{places}f} ± {error:.{places}f}"
 
 
 def _similarity_tables(found: Represented) -> list[Table]:
