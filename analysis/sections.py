@@ -9,7 +9,14 @@ from losstune.analysis.glossary import TERMS
 from losstune.analysis.markup import anchor, figures, html_table, listing, sentence
 from losstune.analysis.measure_sections import MEASURES, Section
 from losstune.analysis.results import Results, metric_name
-from losstune.analysis.wording import audit_sentence, edge_sentence, listed, separated_sentence, undecided_sentence
+from losstune.analysis.wording import (
+    audit_sentence,
+    detectable_sentence,
+    edge_sentence,
+    listed,
+    separated_sentence,
+    undecided_sentence,
+)
 
 MOST_EDGES = 3  # sentences on ranges that were too narrow
 MOST_SENTENCES = 12
@@ -84,7 +91,9 @@ def _pairs(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
         facts += f" Mean correlation of losses over seeds {verdict['realized_correlation']:.2f}."
     if verdict["largest_skew"] is not None:
         facts += f" Largest skewness of a difference {verdict['largest_skew']:.2f}."
+    body += f"<p>{escape(detectable_sentence(verdict['detectable'], verdict['n_seeds'], metric))}</p>"
     folded = f"<details><summary>All pairs as a table</summary>{html_table(tables['pairs'])}</details>"
+    folded += f"<details><summary>How often one beats the other</summary>{html_table(tables['improvement'])}</details>"
     return f'{body}{folded}<p class="quiet">{escape(facts)}</p>\n'
 
 

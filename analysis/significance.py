@@ -32,7 +32,7 @@ from losstune.analysis.pairtests import (
     rounding_noise,
     welch,
 )
-from losstune.analysis.power import seeds_to_decide
+from losstune.analysis.power import detectable_difference, seeds_to_decide
 from losstune.analysis.signflips import ROUNDING
 from losstune.spaces import InputError
 
@@ -48,8 +48,10 @@ class Comparison:
     practically_equivalent (the interval lies within +-rope; False without a rope), seeds_needed_low,
     seeds_needed_high (total seeds that would decide an undecided pair, see `power.seeds_to_decide`; None = unbounded,
     also for separated pairs), correlation (of the two losses over seeds) and skew (of the paired differences);
-    both NaN without common seeds. best_set: the losses nobody beats, the highest mean first. seeds: the fewest
-    seeds of any loss. correlation: mean over pairs; skew: the largest |skew|. resolution: see `analyse`.
+    both NaN without common seeds; detectable: the smallest true difference that the pair's test would find with power
+    80% at this number of seeds, were sd the true one (see `power.detectable_difference`). best_set: the losses nobody
+    beats, the highest mean first. seeds: the fewest seeds of any loss. correlation: mean over pairs; skew: the largest
+    |skew|. resolution: see `analyse`.
     """
 
     scores: pd.DataFrame
@@ -183,6 +185,7 @@ def _pair_table(scores, upper, lower, family: Family, alpha: float, rope: float 
         "practically_equivalent": np.zeros(len(low), bool) if rope is None else (low >= -rope) & (high <= rope),
         "seeds_needed_low": pd.Series(few, dtype=object), "seeds_needed_high": pd.Series(many, dtype=object),
         "correlation": correlation, "skew": skew,
+        "detectable": detectable_difference(family.sd, family.level, int(scores.count().min()), paired),
     })  # fmt: skip
     return table.iloc[np.argsort(-np.abs(family.t), kind="stable")].reset_index(drop=True)
 

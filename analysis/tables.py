@@ -84,7 +84,7 @@ def report_tables(results: Results, verdict: dict) -> list[Table]:
     """Every table of the report, in its order."""
     frame = results_frame(results)
     tables = [
-        results_table(results, frame), baseline_table(results, frame), pairs_table(verdict),
+        results_table(results, frame), baseline_table(results, frame), pairs_table(verdict), improvement_table(verdict),
         other_metrics_table(results, frame), hyperparameters_table(results, frame), budget_table(results),
     ]  # fmt: skip
     return [table for table in tables if table is not None]
@@ -136,6 +136,21 @@ def pairs_table(verdict: dict) -> Table | None:
     columns = ["better mean", "worse mean", f"difference{_unit(metric)}", "interval", "p", "finding", "seeds to decide"]
     bold = frozenset(range(len(separated)))
     return Table("pairs", caption, columns, rows, bold, frozenset({0, 1, 5}), frozenset({0, 2})) if rows else None
+
+
+def improvement_table(verdict: dict) -> Table | None:
+    """How often a run with one loss beats a run with another; None where nothing was compared."""
+    rows = [
+        [row["loss_a"], row["loss_b"], f"{100 * row['probability']:.0f}",
+         *(f"{100 * row[f'{kind}_low']:.0f} to {100 * row[f'{kind}_high']:.0f}" for kind in ("alone", "ci")),
+         str(row["pairs"]), row["reading"]]
+        for row in verdict["improvement"]
+    ]  # fmt: skip
+    caption = ("How often a run with the first loss beats a run with the second: share of seeds, ties half, with "
+               "exact intervals, of this pair alone and for all pairs together, by which it is read; meaningful: three "
+               "times in four is not ruled out.")
+    columns = ["loss", "against", "P(first better) (%)", "alone", "interval", "seeds", "reading"]
+    return Table("improvement", caption, columns, rows, text=frozenset({0, 1, 6})) if rows else None  # fmt: skip
 
 
 def other_metrics_table(results: Results, frame: pd.DataFrame) -> Table | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from losstune.analysis.improvement import probability_of_improvement
 from losstune.analysis.looks import Look, look_at, plan_sentences, progress_sentence
 from losstune.analysis.results import Results, metric_name
 from losstune.analysis.wording import CONDITIONAL_ON, FAMILIES, edge_sentence, headline, listed
@@ -69,7 +70,7 @@ def _nothing(reason: str) -> dict[str, Any]:
         "headline": f"No comparison is possible: {reason}.", "best_set": [], "highest_mean": None, "n_seeds": 0,
         "method": None, "paired": None, "baseline": None, "families": None, "separated_pairs": [],
         "undecided_pairs": [], "practically_equivalent": [], "paper_rule": None, "realized_correlation": None,
-        "largest_skew": None, "warnings": [],
+        "largest_skew": None, "warnings": [], "detectable": None, "improvement": [],
     }  # fmt: skip
 
 
@@ -87,7 +88,14 @@ def _findings(results: Results, look: Look) -> dict[str, Any]:
         + [[pair["better"], pair["worse"]] for pair in separated if pair["practically_equivalent"]],
         "paper_rule": _paper_rule(table), "realized_correlation": comparison.correlation,
         "largest_skew": comparison.skew, "warnings": list(comparison.warnings),
+        "detectable": _detectable(comparison.pairs["detectable"]),
+        "improvement": probability_of_improvement(comparison.scores, comparison.alpha).to_dict("records"),
     }  # fmt: skip
+
+
+def _detectable(pairs: pd.Series) -> dict[str, float]:
+    """What difference between two losses the tests would find with power 80%, over all pairs."""
+    return {"smallest": pairs.min(), "median": pairs.median(), "largest": pairs.max()}
 
 
 def _pairs(pairs: pd.DataFrame) -> tuple[list[dict], list[dict]]:

@@ -127,6 +127,19 @@ def undecided_sentence(pair: dict[str, Any], metric: str, alpha: float) -> str:
             f"deciding would take {seeds_range(pair['seeds_needed_low'], pair['seeds_needed_high'])}.")  # fmt: skip
 
 
+def detectable_sentence(detectable: dict[str, float | None], seeds: int, metric: str) -> str:
+    """How small a difference this many seeds can find."""
+    low, middle, high = (detectable[name] for name in ("smallest", "median", "largest"))
+    if middle is None:
+        return f"With {seeds} seeds no difference, however large, would be found with a chance of 80%."
+    unit = difference_unit(metric)
+    said = f"With {seeds} seeds a true difference of {show(middle, metric)}{unit} would be found with a chance of 80%"
+    if low is None or high is None or show(low, metric) == show(high, metric):
+        return f"{said}."
+    span = f"{show(low, metric)} to {show(high, metric)}"
+    return f"{said} (median over pairs; {span}, by how much a pair varies over seeds)."
+
+
 def audit_sentence(row: dict[str, Any]) -> str:
     """One line of the budget audit, in words."""
     quantity = row["quantity"].replace("_", "-")

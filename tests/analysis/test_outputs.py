@@ -1,0 +1,149 @@
+"""What the report says of recorded predictions and features, from synthetic members."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from conftest import make_results
+from outputs import damaged, features, predictions, with_outputs
+
+from losstune.analysis.calibration import prediction_measures
+from losstune.analysis.predicted import measure_predictions
+from losstune.analysis.prediction_tables import prediction_tables
+from losstune.analysis.report import write_report
+from losstune.analysis.representation_tables import representation_tables
+from losstune.analysis.represented import measure_features
+from losstune.analysis.separation import class_separation
+
+THREE = {"softmax": 0.97, "sigmoid": 0.975, "squared_error": 0.98}
+
+
+@pytest.fixture(scope="module")
+def results():
+    return with_outputs(make_results(losses=THREE, seeds=4))
+
+
+def table(tables, name):
+    return next(one for one in tables if one.name == name)
+
+
+def test_every_member_is_measured_by_its_own_predictions(results):
+    found = measure_predictions(results)
+    assert len(found.members) == 12 and not found.left_out
+    row = found.members.query("loss == 'sigmoid' and seed == 2").iloc[0]
+    one = predictions("sigmoid", 2)
+    for name, value in prediction_measures(one.test_logits, one.test_targets, "sigmoid").items():
+        assert row[name] == pytest.approx(value, nan_ok=True)
+    assert row["scaled_nll"] <= row["nll"] + 0.05 and np.isfinite(row["temperature"])
+
+
+def test_what_a_loss_does_not_define_is_not_made_up(results):
+    cells = table(prediction_tables(results, measure_predictions(results)), "calibration").rows[2]
+    assert cells[0] == "squared_error" and set(cells[1:]) == {"not defined"}
+
+
+def test_agreement_is_counted_over_the_same_examples(results):
+    found = measure_predictions(results)
+    a, b = predictions("softmax", 0), predictions("sigmoid", 1)
+    share = (a.test_logits.argmax(1) == b.test_logits.argmax(1)).mean()
+    models = found.agreement.models
+    assert found.agreement.same_class[models.index(("softmax", 0)), models.index(("sigmoid", 1))] == share
+
+
+def test_differences_are_those_of_the_accuracies(results):
+    found = measure_predictions(results)
+    means = found.members.groupby("loss")["accuracy"].mean()
+    for row in found.crossed.to_dict("records"):
+        assert row["difference"] == pytest.approx(means[row["loss_a"]] - means[row["loss_b"]])
+
+
+def test_nll_as_the_metric_is_crossed_in_nats(results):
+    members = results.members.assign(nll=results.members["nll"].fillna(1.0))
+    study = {**results.study, "metric": "nll"}
+    found = measure_predictions(dataclasses.replace(results, study=study, greater_is_better=False, members=members))
+    means = found.members.groupby("loss")["nll"].mean()
+    row = found.crossed.iloc[0]
+    assert found.of == "nll" and row["difference"] == pytest.approx(means[row["loss_b"]] - means[row["loss_a"]], rel=1e-5)
+    assert set(found.crossed["loss_a"]) | set(found.crossed["loss_b"]) == {"softmax", "sigmoid"}
+
+
+def test_temperature_is_refused_where_validation_was_trained_on(results):
+    study = {**results.study, "confirm": {**results.study["confirm"], "train_on": "all"}}
+    found = measure_predictions(dataclasses.replace(results, study=study))
+    assert found.members["temperature"].isna().all() and not found.scaled_reliability
+    caption = table(prediction_tables(results, found), "calibration").caption
+    assert "trained on the validation split" in caption
+
+
+def test_members_that_cannot_be_read_or_compared_are_left_out_and_said(results, tmp_path):
+    other = with_outputs(results, predictions={
+        ("softmax", 1): damaged, ("sigmoid", 3): lambda: predictions("sigmoid", 3, shift=1),
+        ("sigmoid", 0): lambda: predictions("sigmoid", 0, test=77),
+    })  # fmt: skip
+    found = measure_predictions(other)
+    assert len(found.members) == 9
+    assert [text.partition(":")[0] for text in found.left_out] == ["softmax, seed 1", "sigmoid, seed 0", "sigmoid, seed 3"]
+    assert "not a zip file" in found.left_out[0] and "another test set" in found.left_out[1]
+    page = write_report(other, tmp_path).read_text(encoding="utf-8")
+    assert "Not in these measures" in page and "another test set than those of softmax, seed 0" in page
+
+
+def test_nothing_recorded_is_no_section(tmp_path):
+    page = write_report(make_results(losses=THREE, seeds=4), tmp_path).read_text(encoding="utf-8")
+    for title in ("Calibration", "Class separation", "Not in these measures", "Another test set"):
+        assert f"<h2>{title}</h2>" not in page
+
+
+def test_features_are_measured_by_split_and_loss(results):
+    found = measure_features(results)
+    assert len(found.members) == 24 and not found.left_out
+    row = found.members.query("loss == 'softmax' and seed == 1 and split == 'test'").iloc[0]
+    wanted = class_separation(features("softmax", 1).statistics["test"]).values
+    assert {name: row[name] for name in wanted} == wanted
+    names = [one.name for one in representation_tables(found)]
+    assert names == ["separation_test", "separation_train", "collapse_test", "collapse_train", "spectra_test",
+                     "spectra_train", "similarity", "sparsity"]  # fmt: skip
+
+
+def test_the_ceiling_of_similarity_is_on_its_diagonal(results):
+    found = measure_features(results)
+    cells = table(representation_tables(found), "similarity")
+    own = found.similarity.query("layer == 'features' and loss_a == 'sigmoid' and loss_b == 'sigmoid'").iloc[0]
+    assert cells.rows[1][2] == f"{own['cka']:.3f}" and found.by_layer["sigmoid"].shape == (2, 2)
+
+
+def test_layers_of_other_examples_are_not_compared(results):
+    odd = features("softmax", 2)
+    odd = dataclasses.replace(odd, layers=dataclasses.replace(odd.layers, indices=odd.layers.indices[::-1]))
+    found = measure_features(with_outputs(results, features={("softmax", 2): lambda: odd}))
+    assert found.left_out == ["softmax, seed 2: its layers were recorded on other test examples"]
+
+
+@pytest.mark.parametrize("seeds, losses", [(1, THREE), (2, {"softmax": 0.97}), (1, {"squared_error": 0.9})])
+def test_few_seeds_and_few_losses_make_a_page(tmp_path, seeds, losses):
+    """One seed, one loss, no probabilities: what can be said is, and the verdict is JSON."""
+    page = write_report(with_outputs(make_results(losses=losses, seeds=seeds)), tmp_path).read_text(encoding="utf-8")
+    assert "<h2>Class separation</h2>" in page and "nan" not in page.replace("nanos", "")
+    json.loads((tmp_path / "verdict.json").read_text(), parse_constant=pytest.fail)
+
+
+def test_constant_predictions_and_constant_features_make_a_page(tmp_path):
+    """A network that has collapsed: every class as likely, every feature the same."""
+    results = make_results(losses=THREE, seeds=3)
+    flat = dataclasses.replace(predictions("softmax", 0), test_logits=np.zeros((120, 10), np.float32),
+                               validation_logits=np.zeros((90, 10), np.float32))  # fmt: skip
+    dead = features("softmax", 0, width=1)
+    read = {(loss, seed): lambda: flat for loss in THREE for seed in range(3)}
+    page = write_report(
+        with_outputs(results, predictions=read, features=dict.fromkeys(read, lambda: dead)), tmp_path
+    ).read_text(encoding="utf-8")
+    assert "<h2>Calibration</h2>" in page and "every class has the same probability" in page
+
+
+def test_tables_are_files_in_three_formats(results, tmp_path):
+    write_report(results, tmp_path)
+    for name in ("calibration", "test_set", "ensembles", "agreement_same_class", "separation_test", "similarity"):
+        assert {path.suffix for path in (tmp_path / "tables").glob(f"{name}.*")} == {".csv", ".md", ".tex"}
+    lines = (tmp_path / "tables" / "ensembles.csv").read_text().splitlines()
+    assert lines[0].startswith("loss,members,one member (%)") and len(lines) == 4
