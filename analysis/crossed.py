@@ -60,15 +60,18 @@ def crossed_bootstrap(
     table.insert(1, "loss_b", [losses[j] for j in lower])
     table.insert(2, "difference", means[upper] - means[lower])
     drawn = _drawn_means(scores, draws, seed) - means
-    spread = table["bootstrap_error"].to_numpy()
-    z = np.abs(drawn[:, upper] - drawn[:, lower])
-    z = np.divide(z, spread, out=np.zeros_like(z), where=spread > 0)
-    for name, quantile in (
-        ("alone", np.quantile(z, 1 - alpha, axis=0)), ("ci", np.quantile(z.max(axis=1), 1 - alpha))
-    ):  # fmt: skip
+    return table.join(_intervals(table, np.abs(drawn[:, upper] - drawn[:, lower]), alpha))
+
+
+def _intervals(table: pd.DataFrame, deviations: np.ndarray, alpha: float) -> pd.DataFrame:
+    """The two intervals of every pair, from the sizes (draws, m) of its drawn deviations."""
+    spread, found = table["bootstrap_error"].to_numpy(), {}
+    z = np.divide(deviations, spread, out=np.zeros_like(deviations), where=spread > 0)
+    quantiles = {"alone": np.quantile(z, 1 - alpha, axis=0), "ci": np.quantile(z.max(axis=1), 1 - alpha)}
+    for name, quantile in quantiles.items():
         half = table["standard_error"] * _student(quantile, table["df"])
-        table[f"{name}_low"], table[f"{name}_high"] = table["difference"] - half, table["difference"] + half
-    return table
+        found[f"{name}_low"], found[f"{name}_high"] = table["difference"] - half, table["difference"] + half
+    return pd.DataFrame(found)
 
 
 def variance_components(d: np.ndarray) -> dict[str, float]:

@@ -81,7 +81,7 @@ def detectable_difference(sd, level, seeds: int, paired: bool = True) -> np.ndar
 
     sd: of the paired differences (unpaired: the pooled sd of the two losses), shape (m,), in the metric's unit, as is
     what is returned; level: two-sided level per comparison, a number or (m,): alpha for one comparison on its own,
-    `Family.level` for one within its family; seeds: per loss, at least 2. infinite where the level is zero, 0 where
+    `Family.level` for one within its family; seeds: per loss, at least 2. Infinite where the level is zero, 0 where
     the sd is. As `seeds_to_decide`, by statsmodels' TTestPower (unpaired TTestIndPower).
     """
     sd, level = np.broadcast_arrays(np.asarray(sd, dtype=float), np.asarray(level, dtype=float))
