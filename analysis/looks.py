@@ -47,8 +47,7 @@ def look_at(results: Results) -> Look:
     stand and that do not, each as better, worse, seeds and p. Raises InputError (one line) as `analyse` does.
     """
     confirm, scores = results.study["confirm"], results.score_matrix()
-    alpha, planned = confirm.get("alpha", 0.05), list(confirm.get("looks") or ())
-    level = alpha / max(1, len(planned))
+    alpha, planned, level = confirm.get("alpha", 0.05), list(confirm.get("looks") or ()), level_of(results)
     found = analyse(scores, level, confirm.get("rope"), results.resolution())
     baseline = results.study.get("baseline")
     baseline = baseline if baseline in found.scores.columns else None
@@ -63,6 +62,12 @@ def look_at(results: Results) -> Look:
     plan = {"planned": planned, "alpha": alpha, "level": level, **_place(planned, confirm["seeds"], found, enough),
             "carried": carried, "withdrawn": withdrawn}  # fmt: skip
     return Look(found, table, plan)
+
+
+def level_of(results: Results) -> float:
+    """The level at which one look tests: the study's alpha, shared out among its planned looks."""
+    confirm = results.study["confirm"]
+    return confirm.get("alpha", 0.05) / max(1, len(confirm.get("looks") or ()))
 
 
 def _earlier(scores: pd.DataFrame, looks: list[int], level: float, resolution: float | None) -> dict[int, Comparison]:

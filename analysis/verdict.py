@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from losstune.analysis.improvement import probability_of_improvement
-from losstune.analysis.looks import Look, look_at, plan_sentences, progress_sentence
+from losstune.analysis.looks import Look, level_of, look_at, plan_sentences, progress_sentence
 from losstune.analysis.results import Results, metric_name
 from losstune.analysis.wording import CONDITIONAL_ON, FAMILIES, edge_sentence, headline, listed
 
@@ -25,15 +25,12 @@ def make_verdict(results: Results) -> dict[str, Any]:
     plan (see `look_at`); otherwise looks is None. Fewer than two confirmed losses or two seeds: the same keys, with an
     empty best set and a headline that says why there is no comparison.
     """
-    confirm = results.study["confirm"]
-    alpha, rope = confirm.get("alpha", 0.05), confirm.get("rope")
-    scores = results.score_matrix()
-    reason = _too_few(scores)
+    reason = _too_few(results.score_matrix())
     look = look_at(results) if reason is None else None
     plan, seen = look.plan if look else None, results.facts.get("test_set_looks")
     verdict = {
         "study": results.study["name"], "metric": results.metric, "greater_is_better": results.greater_is_better,
-        "alpha": look.comparison.alpha if look else alpha, "rope": rope, "conditional_on": CONDITIONAL_ON,
+        "alpha": level_of(results), "rope": results.study["confirm"].get("rope"), "conditional_on": CONDITIONAL_ON,
         "looks": plan, "test_set_looks": seen.described() if seen else None,
         **(_nothing(reason or "") if look is None else _findings(results, look)),
         **_failures(results), "budget_audit": audit_budget(results.budget), "notes": _notes(results, plan),

@@ -5,7 +5,6 @@ import json
 
 import numpy as np
 import pytest
-from conftest import make_results
 from outputs import damaged, features, predictions, with_outputs
 
 from losstune.analysis.calibration import prediction_measures
@@ -20,7 +19,7 @@ THREE = {"softmax": 0.97, "sigmoid": 0.975, "squared_error": 0.98}
 
 
 @pytest.fixture(scope="module")
-def results():
+def results(make_results):
     return with_outputs(make_results(losses=THREE, seeds=4))
 
 
@@ -64,7 +63,8 @@ def test_nll_as_the_metric_is_crossed_in_nats(results):
     found = measure_predictions(dataclasses.replace(results, study=study, greater_is_better=False, members=members))
     means = found.members.groupby("loss")["nll"].mean()
     row = found.crossed.iloc[0]
-    assert found.of == "nll" and row["difference"] == pytest.approx(means[row["loss_b"]] - means[row["loss_a"]], rel=1e-5)
+    assert found.of == "nll"
+    assert row["difference"] == pytest.approx(means[row["loss_b"]] - means[row["loss_a"]], rel=1e-5)
     assert set(found.crossed["loss_a"]) | set(found.crossed["loss_b"]) == {"softmax", "sigmoid"}
 
 
@@ -83,13 +83,14 @@ def test_members_that_cannot_be_read_or_compared_are_left_out_and_said(results, 
     })  # fmt: skip
     found = measure_predictions(other)
     assert len(found.members) == 9
-    assert [text.partition(":")[0] for text in found.left_out] == ["softmax, seed 1", "sigmoid, seed 0", "sigmoid, seed 3"]
+    named = [text.partition(":")[0] for text in found.left_out]
+    assert named == ["softmax, seed 1", "sigmoid, seed 0", "sigmoid, seed 3"]
     assert "not a zip file" in found.left_out[0] and "another test set" in found.left_out[1]
     page = write_report(other, tmp_path).read_text(encoding="utf-8")
     assert "Not in these measures" in page and "another test set than those of softmax, seed 0" in page
 
 
-def test_nothing_recorded_is_no_section(tmp_path):
+def test_nothing_recorded_is_no_section(make_results, tmp_path):
     page = write_report(make_results(losses=THREE, seeds=4), tmp_path).read_text(encoding="utf-8")
     for title in ("Calibration", "Class separation", "Not in these measures", "Another test set"):
         assert f"<h2>{title}</h2>" not in page
@@ -121,14 +122,14 @@ def test_layers_of_other_examples_are_not_compared(results):
 
 
 @pytest.mark.parametrize("seeds, losses", [(1, THREE), (2, {"softmax": 0.97}), (1, {"squared_error": 0.9})])
-def test_few_seeds_and_few_losses_make_a_page(tmp_path, seeds, losses):
+def test_few_seeds_and_few_losses_make_a_page(make_results, tmp_path, seeds, losses):
     """One seed, one loss, no probabilities: what can be said is, and the verdict is JSON."""
     page = write_report(with_outputs(make_results(losses=losses, seeds=seeds)), tmp_path).read_text(encoding="utf-8")
     assert "<h2>Class separation</h2>" in page and "nan" not in page.replace("nanos", "")
     json.loads((tmp_path / "verdict.json").read_text(), parse_constant=pytest.fail)
 
 
-def test_constant_predictions_and_constant_features_make_a_page(tmp_path):
+def test_constant_predictions_and_constant_features_make_a_page(make_results, tmp_path):
     """A network that has collapsed: every class as likely, every feature the same."""
     results = make_results(losses=THREE, seeds=3)
     flat = dataclasses.replace(predictions("softmax", 0), test_logits=np.zeros((120, 10), np.float32),
