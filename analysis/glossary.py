@@ -100,12 +100,50 @@ TERMS = {
     "correlation over seeds": (
         "How much the losses share good and bad seeds. The higher, the more pairing helps."
     ),
+    "average rank": (
+        "On each data set the losses are ranked by their mean over seeds: 1 is the best, equal ones share the mean of "
+        "their ranks. The average is over data sets; several networks on one data set count once."
+    ),
+    "wins": (
+        "The number of data sets on which no other loss has a better mean. Shared ones count for each that shares them."
+    ),
+    "Wilcoxon's signed-rank test": (
+        "The test of two losses over data sets: do the differences lean to one side by more than chance explains, the "
+        "larger ones weighing more? It looks at these two losses alone. With 5 data sets or fewer it cannot reach "
+        "p = 0.05."
+    ),
+    "Friedman's test": (
+        "Do the ranks of all losses together differ over data sets by more than chance explains? The paper modes look "
+        "at pairs only if so; Wilcoxon's tests do not need it."
+    ),
+    "critical difference": (
+        "Two average ranks that differ by at least this much are separated by Nemenyi's test (Demsar 2006). In a "
+        "critical-difference diagram a bar joins losses of which no two are separated."
+    ),
+    "paper mode": (
+        "A test over data sets as papers use it, shown only for comparison with their diagrams. Conover's test with "
+        "Benjamini-Hochberg draws at least one false separation among equal losses in 17% to 27% of diagrams where one "
+        "loss is truly worse. What a paper mode says of two losses depends on which others take part."
+    ),
+    "performance profile": (
+        "Dolan and More's (2002): the share of data sets on which a loss comes within a given ratio of the best one. "
+        "Where the curve starts, at ratio 1, is the share of data sets that the loss wins."
+    ),
+    "score distribution": (
+        "The share of runs with a better score than a given one, all studies weighing the same (Agarwal et al. 2021). "
+        "A curve that lies above another is better. The area is a 95% bootstrap interval over seeds."
+    ),
+    "IQM": (
+        "Interquartile mean: the mean of the middle half of all runs of all studies. Its 95% interval resamples seeds "
+        "within each study (stratified bootstrap, Agarwal et al. 2021); it says nothing about other data sets."
+    ),
 }
 
 # Headings of tables that say a term in another way.
 HEADINGS = {
     "seeds": "seed", "interval": "simultaneous interval", "p": "adjusted p",
     "member-epochs": "member-epoch", "slot-seconds": "slot-second",
+    "rank difference": "average rank", "IQM interval": "IQM", "Conover-BH": "paper mode", "Nemenyi": "paper mode",
 }  # fmt: skip
 
 

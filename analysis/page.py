@@ -1,4 +1,4 @@
-"""The report as one HTML page: sections in order, nothing loaded from elsewhere."""
+"""Reports as one HTML page: sections in order, nothing loaded from elsewhere."""
 
 from __future__ import annotations
 
@@ -16,20 +16,28 @@ def page(results: Results, verdict: dict[str, Any], tables: list[Table], drawn: 
     """The whole page. tables and drawn: those of `report_tables` and `draw_all`."""
     by_name = {table.name: table for table in tables}
     parts = [(name, title, body(results, verdict, by_name, drawn)) for name, title, body in SECTIONS]
-    parts = [part for part in parts if part[2]]
-    contents = "".join(f'<li><a href="#{name}">{escape(title)}</a></li>' for name, title, _ in parts)
-    sections = "\n".join(
-        f'<section id="{name}"{" class=verdict" * (name == "verdict")}><h2>{escape(title)}</h2>\n{body}</section>'
-        for name, title, body in parts
-    )
-    name, study = escape(results.study["name"]), results.study
+    study = results.study
     losses = "1 loss" if len(study["losses"]) == 1 else f"{len(study['losses'])} losses"
     about = (f"{study['data']} with {study['network']}: {losses}, {asked(results)} "
              f"configurations each, confirmed with {study['confirm']['seeds']} fresh seeds")  # fmt: skip
-    css = files("losstune.analysis").joinpath("report.css").read_text(encoding="utf-8")
+    return document(f"{study['name']}: which loss?", about, parts)
+
+
+def document(title: str, about: str, parts: list[tuple[str, str, str]]) -> str:
+    """A whole page: title, a line about it, and the parts as sections (id, heading, HTML), those without HTML left out.
+
+    title, about and headings are plain text.
+    """
+    parts = [part for part in parts if part[2]]
+    contents = "".join(f'<li><a href="#{name}">{escape(heading)}</a></li>' for name, heading, _ in parts)
+    sections = "\n".join(
+        f'<section id="{name}"{" class=verdict" * (name == "verdict")}><h2>{escape(heading)}</h2>\n{body}</section>'
+        for name, heading, body in parts
+    )
+    title, css = escape(title), files("losstune.analysis").joinpath("report.css").read_text(encoding="utf-8")
     return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n<title>{name}: which loss?</title>\n'
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n<title>{title}</title>\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<style>\n{css}</style></head>\n'
-        f"<body><main>\n<header><h1>{name}: which loss?</h1><p>{escape(about)}</p>\n"
+        f"<body><main>\n<header><h1>{title}</h1><p>{escape(about)}</p>\n"
         f'<nav aria-label="contents"><ol>{contents}</ol></nav></header>\n{sections}\n</main></body></html>\n'
     )

@@ -13,6 +13,7 @@ from losstune.spaces import InputError
 
 records = typer.Typer()
 SAID = 3  # lines that are shown of what a job printed last
+StudyNames = Annotated[list[str], typer.Argument(metavar="STUDY ...", help="Study files, or names of studies.")]
 OfCluster = Annotated[str | None, typer.Option("--address", help="A Ray cluster's dashboard, for what was submitted.")]
 
 
@@ -94,11 +95,14 @@ def _stop_there(study: str, address: str) -> None:
 
 
 @records.command()
-def report(study: StudyName, out: Out = Path("runs")) -> None:
-    """Rebuild tables, figures and page from what is recorded.
+def report(studies: StudyNames, out: Out = Path("runs")) -> None:
+    """Rebuild tables, figures and page from what is recorded. Several studies: write one report over all of them.
 
     Example: losstune report digits
     """
+    if len(studies) > 1:
+        _report_joint([folder_of(study, out) for study in studies], out)
+        return
     from losstune.search.backup import held
     from losstune.search.ending import say_verdict
     from losstune.search.ledger.database import Ledger
@@ -106,13 +110,21 @@ def report(study: StudyName, out: Out = Path("runs")) -> None:
     from losstune.search.notices import say
     from losstune.search.reporting import report as write
 
-    folder = folder_of(study, out)
+    folder = folder_of(studies[0], out)
     at = ledger_at(folder)
     Ledger.open(at).close()
     with held(folder, at, say) as backup, backup.opened() as ledger:
         write(folder, ledger)
         backup.keep_report(folder / "report")
     say_verdict(folder, console)
+
+
+def _report_joint(folders: list[Path], out: Path) -> None:
+    from losstune.search.reporting import report_joint
+
+    headline, page = report_joint(folders, out)
+    console.print(headline, markup=False)
+    console.print(f"report: {page}", markup=False)
 
 
 @records.command()

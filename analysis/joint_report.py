@@ -1,0 +1,78 @@
+"""Everything in the report folder of several studies: page, verdict, tables and figures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from losstune.analysis.joint import Joint, join, joint_verdict
+from losstune.analysis.joint_tables import joint_tables
+from losstune.analysis.profiles import Profile, score_distribution
+from losstune.analysis.ranking import DEFAULT, MODES, aggregate_datasets, rank_losses
+from losstune.analysis.report import write_file
+from losstune.analysis.results import Results, factor, head, metric_name
+from losstune.spaces import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def write_joint_report(results: list[Results], folder: str | Path, pages: Sequence[str | None] = ()) -> Path:
+    """Write the report over several studies into folder (made if missing) and return the path of report.html.
+
+    report.html (self-contained), verdict.json (`joint_verdict`), tables/*.csv, *.md and *.tex, figures/*.svg and
+    *.pdf. pages: where each study's own report.html is, relative to the folder, None where there is none. The same
+    results give the same bytes. Each file is replaced as a whole. Raises InputError (one line) as `join` does, before
+    anything is written.
+    """
+    # matplotlib takes a second to import, and what cannot be joined does not need it.
+    joint, folder = join(results), Path(folder)
+    from losstune.analysis.figures import draw
+    from losstune.analysis.joint_sections import joint_page
+
+    verdict = joint_verdict(joint)
+    tables, drawn = joint_tables(joint, verdict), draw(_figures(joint))
+    write_file(folder / "verdict.json", json.dumps(verdict, indent=2, allow_nan=False) + "\n")
+    for table in tables:
+        write_file(folder / "tables" / f"{table.name}.csv", table.to_csv())
+        write_file(folder / "tables" / f"{table.name}.md", table.to_markdown())
+        write_file(folder / "tables" / f"{table.name}.tex", table.to_latex())
+    for figure in drawn:
+        write_file(folder / "figures" / f"{figure.name}.svg", figure.svg)
+        write_file(folder / "figures" / f"{figure.name}.pdf", figure.pdf)
+    links = dict(zip(joint.studies.index, pages, strict=False))
+    return write_file(folder / "report.html", joint_page(verdict, tables, drawn, links))
+
+
+def _figures(joint: Joint) -> Iterator[tuple[str, str, str, Figure, bool]]:
+    """As `figures.draw` takes them: ranks and ratios over data sets, where there are several, and scores over runs."""
+    from losstune.analysis.ranking_figures import critical_difference_figure, distribution_figure, profile_figure
+
+    sets = aggregate_datasets(joint.means, joint.datasets)
+    if len(sets) > 1:
+        ranking = rank_losses(sets, joint.alpha, joint.baseline)
+        for mode, method in MODES.items():
+            text, group = f"Average ranks and bars: {method}", "ranks" if mode == DEFAULT else mode
+            yield f"critical_difference_{mode}", group, text, critical_difference_figure(ranking, mode), True
+        profile = _profile(joint, sets)
+        if profile is not None:
+            text = "Share of data sets within each ratio to the best, per loss"
+            yield "performance_profile", "profile", text, profile_figure(profile), True
+    if joint.scores["score"].nunique() > 1:
+        text = f"Share of runs with a better test {metric_name(joint.metric)} than each, per loss"
+        scale, label = joint.direction * factor(joint.metric), f"test {head(joint.metric)}"
+        figure = distribution_figure(score_distribution(joint.scores), scale, label)
+        yield "score_distribution", "distribution", text, figure, True
+
+
+def _profile(joint: Joint, sets: pd.DataFrame) -> Profile | None:
+    """The performance profile over data sets; None where ratios of the metric mean nothing."""
+    try:
+        return replace(joint, means=sets).profile()
+    except InputError:
+        return None
