@@ -41,7 +41,7 @@ def joint_page(
     named = names if more <= 1 else [*names[:MOST_NAMES], f"{more} others"]
     about = (f"{listed(named)}: {len(verdict['losses'])} losses that all of them have, by "
              f"{metric_name(verdict['metric'])}")  # fmt: skip
-    words = _words("".join(body for _, _, body in parts))
+    words = _words("".join(heading + body for _, heading, body in parts))
     return document(f"{len(names)} studies: which loss?", about, [*parts, ("words", "Words", words)])
 
 
@@ -65,7 +65,7 @@ def _diagram(verdict: dict, drawn: list[Drawn]) -> str:
            "it are separated</li></ul>")  # fmt: skip
     text = (f"{verdict['method']}. Each pair is tested by itself, so that a loss whose rank lies between those of two "
             "others need not be on their bar.")  # fmt: skip
-    return f"{key}{figures(drawn, 'ranks', 'wide')}<p class=\"quiet\">{escape(text)}</p>"
+    return f"{key}{figures(drawn, 'ranks', 'diagram')}<p class=\"quiet\">{escape(text)}</p>"
 
 
 def _pairs(verdict: dict, tables: dict[str, Table]) -> str:
@@ -80,9 +80,12 @@ def _paper_modes(verdict: dict, tables: dict[str, Table], drawn: list[Drawn]) ->
     """Their diagrams, their errors, and what turns over without a third loss."""
     if not verdict["pairs"]:
         return ""
-    shown = "".join(f"<h3>{escape(sentence(MODES[mode].partition(';')[0]))}</h3>{figures(drawn, mode, 'wide')}"
-                    for mode in PAPER_MODES)  # fmt: skip
-    text = "For comparison with published diagrams; the verdict does not rest on them. "
+    shown = ""
+    for mode in PAPER_MODES:
+        title = MODES[mode].partition(";")[0].replace("paper mode", PAPER)
+        shown += f"<h3>{escape(title)}</h3>{figures(drawn, mode, 'diagram')}"
+    text = "For comparison with published diagrams; the verdict does not rest on them. Blue: the best set by the "
+    text += "default test. "
     text += _friedman(verdict["friedman"])
     said = [text for text in verdict["sentences"] if text.startswith(PAPER)]
     folded = f"<details><summary>What each pair hangs on</summary>{html_table(tables['stability'])}</details>"
