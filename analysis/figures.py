@@ -57,7 +57,7 @@ def draw(figures: Iterable[tuple[str, str, str, Figure, bool]]) -> list[Drawn]:
 def _figures(results: Results, frame: pd.DataFrame) -> Iterator[tuple[str, str, str, Figure, bool]]:
     """Those of the scores and the search, as `draw` takes them."""
     metric = metric_name(results.metric)
-    yield "score", "score", f"Test {metric} per loss, seeds as points", score_figure(results, frame), True
+    yield "score", "score", f"Test {metric} per loss, {results.rows} as points", score_figure(results, frame), True
     if frame["p"].notna().any():
         text = f"Difference in test {metric} to the best mean, simultaneous intervals"
         yield "difference", "score", text, difference_figure(results, frame), True
@@ -135,7 +135,7 @@ def score_figure(results: Results, frame: pd.DataFrame) -> Figure:
         for seed, score in seeds.items():
             y = place + 0.2 + 0.08 * min(rank[seed], 4)
             (point,) = axes.plot(score, y, "o", ms=3.4, color=colour, alpha=0.55, mew=0)
-            d.hover(point, f"{loss}, seed {seed}: {score:.{places}f}")
+            d.hover(point, f"{loss}, {'search' if results.rows == 'searches' else 'seed'} {seed}: {score:.{places}f}")
         half = stats.t.isf(0.025, len(seeds) - 1) * seeds.std(ddof=1) / np.sqrt(len(seeds)) if len(seeds) > 1 else 0.0
         axes.plot([mean - half, mean + half], [place, place], color=colour, lw=2.2, solid_capstyle="butt")
         (dot,) = axes.plot(mean, place, "o", ms=7, mfc=colour if loss in best else d.PAPER, mec=colour, mew=1.6)
@@ -145,7 +145,7 @@ def score_figure(results: Results, frame: pd.DataFrame) -> Figure:
     _frame(axes, low, high)
     _rows(axes, list(frame["loss"]), best, results.study.get("baseline"))
     axes.xaxis.set_major_locator(MaxNLocator(6))
-    axes.set_xlabel(f"test {head(results.metric)}: mean, 95% interval, seeds")
+    axes.set_xlabel(f"test {head(results.metric)}: mean, 95% interval, {results.rows}")
     return figure
 
 

@@ -7,20 +7,19 @@ from importlib.resources import files
 from typing import Any
 
 from losstune.analysis.figures import Drawn
+from losstune.analysis.measure_sections import Section
 from losstune.analysis.results import Results
 from losstune.analysis.sections import SECTIONS, asked
 from losstune.analysis.tabletext import Table
 
 
-def page(results: Results, verdict: dict[str, Any], tables: list[Table], drawn: list[Drawn]) -> str:
-    """The whole page. tables and drawn: those of `report_tables` and `draw_all`."""
+def page(results: Results, verdict: dict[str, Any], tables: list[Table], drawn: list[Drawn],
+         sections: list[tuple[str, str, Section]] = SECTIONS, about: str | None = None) -> str:  # fmt: skip
+    """The whole page. tables and drawn: those of `report_tables` and `draw_all`. about: what is said below its title.
+    """
     by_name = {table.name: table for table in tables}
-    parts = [(name, title, body(results, verdict, by_name, drawn)) for name, title, body in SECTIONS]
-    study = results.study
-    losses = "1 loss" if len(study["losses"]) == 1 else f"{len(study['losses'])} losses"
-    about = (f"{study['data']} with {study['network']}: {losses}, {asked(results)} "
-             f"configurations each, confirmed with {study['confirm']['seeds']} fresh seeds")  # fmt: skip
-    return document(f"{study['name']}: which loss?", about, parts)
+    parts = [(name, title, body(results, verdict, by_name, drawn)) for name, title, body in sections]
+    return document(f"{results.study['name']}: which loss?", about or _about(results), parts)
 
 
 def document(title: str, about: str, parts: list[tuple[str, str, str]]) -> str:
@@ -41,3 +40,10 @@ def document(title: str, about: str, parts: list[tuple[str, str, str]]) -> str:
         f"<body><main>\n<header><h1>{title}</h1><p>{escape(about)}</p>\n"
         f'<nav aria-label="contents"><ol>{contents}</ol></nav></header>\n{sections}\n</main></body></html>\n'
     )
+
+
+def _about(results: Results) -> str:
+    study = results.study
+    losses = "1 loss" if len(study["losses"]) == 1 else f"{len(study['losses'])} losses"
+    return (f"{study['data']} with {study['network']}: {losses}, {asked(results)} "
+            f"configurations each, confirmed with {study['confirm']['seeds']} fresh seeds")  # fmt: skip

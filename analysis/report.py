@@ -37,11 +37,16 @@ def write_report(results: Results, folder: str | Path) -> Path:
     tables, drawn = report_tables(results, verdict), draw_all(results, frame)
     _add_measures(results, verdict, tables, drawn)
     write_tables(results, verdict, tables, folder)
+    write_figures(drawn, folder)
+    return write_file(folder / "report.html", page(results, verdict, tables, drawn))
+
+
+def write_figures(drawn: list[Drawn], folder: Path) -> None:
+    """Write figures/*.svg and *.pdf into folder."""
     for figure in drawn:
         if figure.pdf is not None:
             write_file(folder / "figures" / f"{figure.name}.svg", figure.svg)
             write_file(folder / "figures" / f"{figure.name}.pdf", figure.pdf)
-    return write_file(folder / "report.html", page(results, verdict, tables, drawn))
 
 
 def _add_measures(results: Results, verdict: dict, tables: list[Table], drawn: list[Drawn]) -> None:
@@ -74,6 +79,11 @@ def write_tables(results: Results, verdict: dict, tables: list[Table], folder: s
     write_file(folder / "table.csv", results_frame(results).to_csv(index=False, lineterminator="\n"))
     write_file(folder / "runs.csv", runs_frame(results).to_csv(index=False, lineterminator="\n"))
     write_file(folder / "verdict.json", json.dumps(verdict, indent=2, allow_nan=False) + "\n")
+    write_texts(tables, folder)
+
+
+def write_texts(tables: list[Table], folder: Path) -> None:
+    """Write tables/*.csv, *.md and *.tex into folder."""
     for table in tables:
         write_file(folder / "tables" / f"{table.name}.csv", table.to_csv())
         write_file(folder / "tables" / f"{table.name}.md", table.to_markdown())

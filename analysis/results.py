@@ -27,7 +27,7 @@ class Results:
 
     study: name, data, network, metric, baseline (str or None), losses (list of str, in the study's order), epochs
     (int), search {trials, seeds, method, halving}, confirm {seeds, alpha, rope, train_on}, num_classes, n_train,
-    n_validation, n_test.
+    n_validation, n_test; where searches are joined (`repeats.join_searches`) also searches, their number.
     greater_is_better: of the study's metric.
     members: a row per confirmed member: loss, seed (int), state ('complete' | 'failed'), reason, epochs, and metrics
     on the test set: accuracy, top5_accuracy (only if K > 5), nll (nats), ece (in [0, 1]), the study's metric if it
@@ -87,9 +87,18 @@ class Results:
         return [loss for loss in self.study["losses"] if loss in present]
 
     def resolution(self) -> float | None:
-        """The step between possible scores where it is known: one test example, for shares of right answers."""
+        """The step between possible scores where it is known: one test example, for shares of right answers.
+
+        Of means over the seeds of a search, that of one seed by their number.
+        """
         examples = self.study.get("n_test")
-        return 1 / examples if self.metric in ("accuracy", "top5_accuracy") and examples else None
+        averaged = self.study["confirm"]["seeds"] if self.study.get("searches") else 1
+        return 1 / (examples * averaged) if self.metric in ("accuracy", "top5_accuracy") and examples else None
+
+    @property
+    def rows(self) -> str:
+        """What a row of scores is: "seeds", or "searches" where the study repeats its search."""
+        return "searches" if self.study.get("searches") else "seeds"
 
     def metrics(self) -> list[str]:
         """The metrics of the members, the study's own first; those on validation are left out."""

@@ -31,7 +31,7 @@ def asked(results: Results) -> str:
 
 def _verdict(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
     best = "".join(f'<li class="best">{escape(loss)}</li>' for loss in verdict["best_set"])
-    chips = [f"{verdict['n_seeds']} {'paired ' * bool(verdict['paired'])}seeds", f"alpha {verdict['alpha']:g}",
+    chips = [f"{verdict['n_seeds']} {'paired ' * bool(verdict['paired'])}{results.rows}", f"alpha {verdict['alpha']:g}",
              f"metric: {metric_name(verdict['metric'])}"]  # fmt: skip
     chips = best + "".join(f"<li>{escape(chip)}</li>" for chip in chips)
     warnings = "".join(f'<p class="warn">{escape(sentence(text))}</p>' for text in _warnings(verdict))
@@ -63,7 +63,7 @@ def _scores(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
     shown = verdict["rope"] and verdict["method"]
     rope = "<li>grey band: the margin of practical equivalence</li>" if shown else ""
     key = ('<ul class="keys"><li><i class="full"></i>in the best set</li><li><i></i>not in it</li>'
-           f"<li>small points: seeds</li>{rope}</ul>")  # fmt: skip
+           f"<li>small points: {results.rows}</li>{rope}</ul>")  # fmt: skip
     return key + figures(drawn, "score", "wide")
 
 
@@ -78,17 +78,17 @@ def _pairs(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
     body = "<h3>Separated</h3>" + (listing(separated) if separated else "<p>No pair of losses is separated.</p>")
     if leading:
         body += "<h3>Undecided, among the best set</h3>" + listing(
-            [undecided_sentence(pair, metric, alpha) for pair in leading]
+            [undecided_sentence(pair, metric, alpha, results.rows) for pair in leading]
         )
     if rest:
-        others = listing([undecided_sentence(pair, metric, alpha) for pair in rest], len(rest))
+        others = listing([undecided_sentence(pair, metric, alpha, results.rows) for pair in rest], len(rest))
         body += f"<details><summary>{len(rest)} more undecided pairs, outside the best set</summary>{others}</details>"
     if verdict["practically_equivalent"]:
         pairs = "; ".join(listed(pair) for pair in verdict["practically_equivalent"])
         body += f"<p>Practically equivalent (within {verdict['rope']:g}): {escape(pairs)}.</p>"
     facts = f"Method: {verdict['method']}."
     if verdict["realized_correlation"] is not None:
-        facts += f" Mean correlation of losses over seeds {verdict['realized_correlation']:.2f}."
+        facts += f" Mean correlation of losses over {results.rows} {verdict['realized_correlation']:.2f}."
     if verdict["largest_skew"] is not None:
         facts += f" Largest skewness of a difference {verdict['largest_skew']:.2f}."
     body += f"<p>{escape(detectable_sentence(verdict['detectable'], verdict['n_seeds'], metric))}</p>"

@@ -84,7 +84,8 @@ def report_tables(results: Results, verdict: dict) -> list[Table]:
     """Every table of the report, in its order."""
     frame = results_frame(results)
     tables = [
-        results_table(results, frame), baseline_table(results, frame), pairs_table(verdict), improvement_table(verdict),
+        results_table(results, frame), baseline_table(results, frame), pairs_table(verdict, results.rows),
+        improvement_table(verdict),
         other_metrics_table(results, frame), hyperparameters_table(results, frame), budget_table(results),
     ]  # fmt: skip
     return [table for table in tables if table is not None]
@@ -94,11 +95,12 @@ def results_table(results: Results, frame: pd.DataFrame) -> Table:
     """Mean, difference to the best, both rules: the main table."""
     metric = results.metric
     rows = [_result_row(results, row, best=place == 0) for place, row in enumerate(frame.to_dict("records"))]
-    columns = ["loss", f"test {head(metric)}", "seeds", f"to the best{_unit(metric)}", "interval", "p", "best set",
+    columns = ["loss", f"test {head(metric)}", results.rows, f"to the best{_unit(metric)}", "interval", "p", "best set",
                "paper rule", "failed"]  # fmt: skip
     if not frame["failed"].any():
         columns, rows = columns[:-1], [cells[:-1] for cells in rows]
-    caption = f"Test {metric_name(metric)} of each loss at its chosen configuration: mean ± standard error over seeds. "
+    caption = (f"Test {metric_name(metric)} of each loss at its chosen configuration: mean ± standard error over "
+               f"{results.rows}. ")  # fmt: skip
     caption += "Differences: positive is better. " * (results.direction() < 0) + "Bold: in the best set."
     return Table("results", caption, columns, rows, _best(frame), frozenset({0, 6, 7}))
 
@@ -122,8 +124,8 @@ def baseline_table(results: Results, frame: pd.DataFrame) -> Table | None:
     return Table("baseline", caption, ["loss", f"difference{_unit(metric)}", "interval", "p"], rows, frozenset(clear))
 
 
-def pairs_table(verdict: dict) -> Table | None:
-    """All pairs of losses, the separated first; None where nothing was compared."""
+def pairs_table(verdict: dict, rows_are: str = "seeds") -> Table | None:
+    """All pairs of losses, the separated first; None where nothing was compared. rows_are: see `Results.rows`."""
     metric, rows = verdict["metric"], []
     separated = [{**pair, "losses": [pair["better"], pair["worse"]]} for pair in verdict["separated_pairs"]]
     for pair in [*separated, *verdict["undecided_pairs"]]:
@@ -133,7 +135,8 @@ def pairs_table(verdict: dict) -> Table | None:
                      _bounds(pair["ci_low"], pair["ci_high"], metric), show_p(pair["p"]),
                      "separated" if "better" in pair else "undecided", needed])  # fmt: skip
     caption = "All pairs of losses, adjusted p and simultaneous intervals. Bold: separated."
-    columns = ["better mean", "worse mean", f"difference{_unit(metric)}", "interval", "p", "finding", "seeds to decide"]
+    columns = ["better mean", "worse mean", f"difference{_unit(metric)}", "interval", "p", "finding",
+               f"{rows_are} to decide"]  # fmt: skip
     bold = frozenset(range(len(separated)))
     return Table("pairs", caption, columns, rows, bold, frozenset({0, 1, 5}), frozenset({0, 2})) if rows else None
 
@@ -158,7 +161,7 @@ def other_metrics_table(results: Results, frame: pd.DataFrame) -> Table | None:
     others = results.metrics()[1:]
     rows = [[row["loss"], *(mean_and_error(row[f"{m}_mean"], row[f"{m}_standard_error"], m) for m in others)]
             for row in frame.to_dict("records")]  # fmt: skip
-    caption = "Other metrics on the test set, mean ± standard error over seeds: exploratory, not tested."
+    caption = f"Other metrics on the test set, mean ± standard error over {results.rows}: exploratory, not tested."
     return Table("other_metrics", caption, ["loss", *map(head, others)], rows) if others else None
 
 

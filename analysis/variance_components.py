@@ -12,6 +12,7 @@ import numpy as np
 from scipy import stats
 
 LEVEL = 0.95  # of the interval of the search's share
+ROUNDING = 1e-12  # a standard deviation below this share of the largest score is none
 
 
 @dataclass(frozen=True)
@@ -51,15 +52,22 @@ def components(scores: np.ndarray) -> Components:
     """
     searches, seeds = scores.shape
     means = scores.mean(axis=1)
-    between_mean = float(means.var(ddof=1))  # MSB / S
+    least = (ROUNDING * np.abs(scores).max()) ** 2
+    between_mean = _variance(means, least)  # MSB / S
     known = {"searches": searches, "seeds": seeds, "mean": float(means.mean()),
              "standard_error": float(np.sqrt(between_mean / searches))}  # fmt: skip
     if seeds < 2:
         return Components(**known, between=None, within=None, share=None, share_low=None, share_high=None)
-    within_mean = float(scores.var(axis=1, ddof=1).mean() / seeds)  # MSW / S
+    within_mean = _variance(scores, least) / seeds  # MSW / S
     between = np.sqrt(max(0.0, between_mean - within_mean))
     return Components(**known, between=float(between), within=float(np.sqrt(seeds * within_mean)),
                       **_share(between_mean, within_mean, searches, seeds))  # fmt: skip
+
+
+def _variance(values: np.ndarray, least: float) -> float:
+    """Over the last axis, the mean over others; 0 for what is no more than rounding."""
+    found = float(values.var(axis=-1, ddof=1).mean())
+    return found if found > least else 0.0
 
 
 def _share(between: float, within: float, searches: int, seeds: int) -> dict[str, float | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from losstune.analysis.results import difference_unit, metric_name, show, show_p, unit
@@ -23,6 +24,11 @@ def listed(names: list[str], word: str = "and") -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {word} {names[-1]}"
 
 
+def in_searches(text: str) -> str:
+    """A statement about rows of scores, which it calls seeds, where the rows are searches."""
+    return re.sub(r"\bseed(s?)\b", lambda found: "searches" if found[1] else "search", text)
+
+
 def interval(low: float | None, high: float | None, metric: str, alpha: float) -> str:
     """An interval of a difference: "95% interval +0.32 to +1.23 points"."""
     if low is None or high is None:
@@ -31,13 +37,13 @@ def interval(low: float | None, high: float | None, metric: str, alpha: float) -
             f"{difference_unit(metric)}")  # fmt: skip
 
 
-def seeds_range(low: int | None, high: int | None) -> str:
+def seeds_range(low: int | None, high: int | None, rows: str = "seeds") -> str:
     """The seeds that would decide a pair: "24 to 310 seeds", "24 seeds or more, without limit"."""
     if low is None:
-        return "more seeds than is practical"
+        return f"more {rows} than is practical"
     if high is None:
-        return f"at least {low:,} seeds, perhaps without limit"
-    return f"{low:,} seeds" if low == high else f"{low:,} to {high:,} seeds"
+        return f"at least {low:,} {rows}, perhaps without limit"
+    return f"{low:,} {rows}" if low == high else f"{low:,} to {high:,} {rows}"
 
 
 def headline(verdict: dict[str, Any], means: dict[str, float]) -> str:
@@ -117,14 +123,15 @@ def separated_sentence(pair: dict[str, Any], metric: str, alpha: float) -> str:
             f"({bounds}; {p}).")  # fmt: skip
 
 
-def undecided_sentence(pair: dict[str, Any], metric: str, alpha: float) -> str:
-    """One pair that was not separated, in words, with the seeds that would decide it."""
+def undecided_sentence(pair: dict[str, Any], metric: str, alpha: float, rows: str = "seeds") -> str:
+    """One pair that was not separated, in words, with the seeds that would decide it. rows: see `Results.rows`."""
     first, second = pair["losses"]
     close = "; the two are practically equivalent" if pair["practically_equivalent"] else ""
     bounds = interval(pair["ci_low"], pair["ci_high"], metric, alpha) + _odd_interval(pair, separated=False)
     return (f"{first} and {second} are not shown to differ: {show(pair['difference'], metric, sign=True)}"
             f"{difference_unit(metric)} ({bounds}){close}; "
-            f"deciding would take {seeds_range(pair['seeds_needed_low'], pair['seeds_needed_high'])}.")  # fmt: skip
+            f"deciding would take "
+            f"{seeds_range(pair['seeds_needed_low'], pair['seeds_needed_high'], rows)}.")  # fmt: skip
 
 
 def detectable_sentence(detectable: dict[str, float | None], seeds: int, metric: str) -> str:

@@ -40,13 +40,19 @@ def load(study: str, set_: list[str] | None, shortcuts: dict[str, Any] | None = 
     return load_study(study, (*(set_ or ()), *given))
 
 
-def folder_of(study: str, out: Path) -> Path:
-    """The output folder of a study given by path or name; the study file need not be there any more."""
+def folder_of(study: str, out: Path, repeated: bool = False) -> Path:
+    """The output folder of a study given by path or name; the study file need not be there any more.
+
+    repeated: whether it may be a study that repeats its search; else InputError names its searches.
+    """
+    from losstune.search.repeated import check_one_search
     from losstune.search.study import load_study
 
-    if os.path.isdir(out / study / "ledger"):  # which is also asked of what can be no folder's name
-        return (out / study).resolve()
-    return (out / load_study(study).name).resolve()
+    there = os.path.isdir(out / study / "ledger")  # which is also asked of what can be no folder's name
+    folder = (out / (study if there else load_study(study).name)).resolve()
+    if not repeated:
+        check_one_search(folder)
+    return folder
 
 
 def use_data_root(data_root: Path | None) -> None:

@@ -28,7 +28,7 @@ def status(study: AnyStudy = None, out: Out = Path("runs"), address: OfCluster =
         return
     from losstune.search.status import show_status
 
-    show_status(folder_of(study, out) if study else None, out, console)
+    show_status(folder_of(study, out, repeated=True) if study else None, out, console)
 
 
 @records.command()
@@ -65,7 +65,7 @@ def stop(study: StudyName, out: Out = Path("runs"), address: OfCluster = None) -
         return
     from losstune.search.stopping import stop_study
 
-    stopped = stop_study(folder_of(study, out))
+    stopped = stop_study(folder_of(study, out, repeated=True))
     console.print("stopped; `losstune run` goes on where it is" if stopped else "nobody is running it")
 
 
@@ -108,9 +108,14 @@ def report(studies: StudyNames, out: Out = Path("runs")) -> None:
     from losstune.search.ledger.database import Ledger
     from losstune.search.locations import ledger_at
     from losstune.search.notices import say
+    from losstune.search.repeated import is_repeated, report_searches
     from losstune.search.reporting import report as write
 
-    folder = folder_of(studies[0], out)
+    folder = folder_of(studies[0], out, repeated=True)
+    if is_repeated(folder):
+        report_searches(folder)
+        say_verdict(folder, console)
+        return
     at = ledger_at(folder)
     Ledger.open(at).close()
     with held(folder, at, say) as backup, backup.opened() as ledger:

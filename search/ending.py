@@ -11,19 +11,21 @@ from rich.console import Console
 from losstune.spaces import InputError
 
 if TYPE_CHECKING:
-    from losstune.search.phases import Outcome
+    from losstune.search.outcome import Outcome
 
 
 def say_costs(outcome: Outcome, console: Console) -> None:
     """What the user should know of how a run went, before its verdict."""
-    outside = outcome.standing.outside_training()
-    if outcome.new and outside is not None:
-        console.print(f"slot time outside training: {outside:.3f} s per trial")
-    for loss in outcome.standing.losses.values():
-        if loss.confirm_failed:
-            console.print(f"{loss.loss}: {loss.confirm_failed} of {loss.confirmed} confirmed members failed")
-    if outcome.projection_behind:
-        console.print(outcome.projection_behind)
+    for part in outcome.parts:
+        which = f"{part.folder.name}: " if outcome.searches else ""
+        outside = part.standing.outside_training()
+        if part.new and outside is not None:
+            console.print(f"{which}slot time outside training: {outside:.3f} s per trial")
+        for loss in part.standing.losses.values():
+            if loss.confirm_failed:
+                console.print(f"{which}{loss.loss}: {loss.confirm_failed} of {loss.confirmed} confirmed members failed")
+        if part.projection_behind:
+            console.print(part.projection_behind)
 
 
 def say_verdict(folder: Path, console: Console, done_before: bool = False) -> None:

@@ -55,6 +55,8 @@ def plan_lines(study: Study, sizes: Sizes) -> list[str]:
         f"seeds, rungs at {rungs} epochs: about {search:,} member-epochs",
         *_grid_lines(study),
         f"confirm   {len(study.spaces)} losses x {study.confirm.seeds} fresh seeds: at most {confirm:,} member-epochs",
+        *([f"searches  all of it {study.searches} times, each time with a split of its own: about "
+           f"{study.searches * (search + confirm):,} member-epochs"] if study.searches > 1 else []),
         f"slots     {study.resources.cpus:g} CPUs, {study.resources.gpus:g} GPUs each; this machine has "
         f"{os.cpu_count()} CPUs",
     ]  # fmt: skip
@@ -87,10 +89,10 @@ def measured(plan: Plan) -> list[str]:
     gpus = bool(study.resources.gpus)
     slots = 1 if gpus else max(1, int((os.cpu_count() or 1) // study.resources.cpus))
     slots = min(slots, study.resources.max_lanes or slots)
-    hours = seconds * (search + confirm) / slots / 3600
+    hours = seconds * (search + confirm) * study.searches / slots / 3600
     memory = psutil.Process().memory_info().rss
     logits = (len(sizes.validation) + len(sizes.test)) * plan.num_classes * 4
-    members = len(study.spaces) * study.confirm.seeds
+    members = len(study.spaces) * study.confirm.seeds * study.searches
     width = max(stack.layout_of(loss).width for loss in study.spaces)
     recorded = _recorded_bytes(plan, stack)
     disk = members * (logits + width * 4 + recorded) + slots * stack.width * width * 8

@@ -10,7 +10,6 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from losstune.search.ledger.lock import RunLock
 from losstune.search.ledger.postgresql import GONE_SECONDS
 from losstune.search.locations import Locations, files_of, is_recorded, ledger_at, settle
 from losstune.search.notices import say
+from losstune.search.outcome import Outcome
 from losstune.search.plan import (
     Plan,
     check_address,
@@ -34,6 +34,7 @@ from losstune.search.plan import (
 )
 from losstune.search.planned_looks import has_enough, next_stage, stages_of
 from losstune.search.provenance import about, record
+from losstune.search.repeated import check_one_search, run_searches
 from losstune.search.reporting import report, report_inputs
 from losstune.search.seen_test_sets import note_study
 from losstune.search.standing import Standing, standing
@@ -49,32 +50,6 @@ SAME_SECONDS = 2.0  # within which several requests to end are one
 WATCH_SHARE = 25  # a look that takes t seconds is followed by WATCH_SHARE * t of rest: the lanes want the cores
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a run ended.
-
-    new: whether there was anything to do. interrupted: stopped by the user, resumable. projection_behind: what MLflow
-    does not have yet, as a sentence, if so.
-    """
-
-    folder: Path
-    standing: Standing
-    new: bool
-    interrupted: bool = False
-    projection_behind: str | None = None
-
-    @property
-    def report(self) -> Path:
-        return self.folder / "report" / "report.html"
-
-    @property
-    def status(self) -> int:
-        """The exit status: 0 done, 3 done with failed trials, 130 interrupted."""
-        if self.interrupted:
-            return 130
-        return 3 if any(s.confirm_failed for s in self.standing.losses.values()) else 0
-
-
 def run_study(study: Study | str | Path, out: str | Path = "runs", address: str | None = None,
               watch: Watch = lambda _: None, storage: str | None = None, ledger: str | None = None,
               ) -> Outcome:  # fmt: skip
@@ -82,13 +57,16 @@ def run_study(study: Study | str | Path, out: str | Path = "runs", address: str 
 
     address: a Ray cluster; None: this machine. watch is called with the standing about twice a second. storage, ledger:
     where checkpoints, predictions and weights go, and the ledger, if not into that folder (see Locations); they need be
-    said once.
+    said once. A study that repeats its search has a folder for each search besides, see search/repeated.py.
     Raises InputError when the input is wrong or the study has changed in a way that would mix evidence.
     """
     study = study if isinstance(study, Study) else load_study(study)
+    if study.searches > 1:
+        return run_searches(study, out, address, watch, storage, ledger)
     plan = make_plan(study)
     check_metric_defined(study)
     folder = (Path(out) / study.name).resolve()
+    check_one_search(folder)
     if "?" in str(folder):
         raise InputError(f"--out {out}: the databases there cannot be named with a '?'; allowed: another folder")
     settle(folder, Locations(storage, ledger))

@@ -68,7 +68,8 @@ def summary(study: Study, now: Standing, left: float | None, at_rest: bool = Fal
         parts.append("saving what is trained, to stop; Ctrl-C again does not wait")
     elif left is not None and now.phase != "done":
         parts.append(f"about {duration(left)} left")
-    return f"{study.metric}: " + ", ".join(parts)
+    which = f"{now.name}, " if study.searches > 1 else ""
+    return f"{which}{study.metric}: " + ", ".join(parts)
 
 
 def duration(seconds: float) -> str:
@@ -86,7 +87,7 @@ class Progress:
         self.live = Live(console=self.console, auto_refresh=False) if self.console.is_terminal else None
         self.history: list[tuple[float, Standing]] = []
         self.last_line, self.stopping = 0.0, False
-        self.reported: set[str] = set()
+        self.reported: set[tuple[str, str]] = set()
 
     def __enter__(self) -> Progress:
         if self.live:
@@ -101,13 +102,14 @@ class Progress:
     def __call__(self, now: Standing) -> None:
         """Show the standing; each new failure is said once."""
         clock = time.monotonic()
-        self.history = [(t, s) for t, s in self.history if clock - t < PACE_SECONDS] + [(clock, now)]
+        recent = [(t, s) for t, s in self.history if clock - t < PACE_SECONDS and s.name == now.name]
+        self.history = [*recent, (clock, now)]
         start, before = self.history[0]
         left = time_left(before, now, clock - start)
         for trial, reason in now.failures:
-            if trial not in self.reported:
+            if (now.name, trial) not in self.reported:
                 self.console.print(f"{trial} failed: {reason}", style="yellow", highlight=False, soft_wrap=True)
-                self.reported.add(trial)
+                self.reported.add((now.name, trial))
         if self.live:
             self.live.update(table_of(self.study, now, left), refresh=True)
         elif clock - self.last_line >= LINE_SECONDS or now.phase == "done" or now.stopping() != self.stopping:

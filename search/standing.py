@@ -42,7 +42,7 @@ class LossStanding:
 
 @dataclass
 class Standing:
-    """A study. phase: "search", "confirm" or "done"."""
+    """A study. phase: "search", "confirm" or "done". name: the study's."""
 
     phase: str
     losses: dict[str, LossStanding]
@@ -53,6 +53,7 @@ class Standing:
     lanes: list[dict[str, Any]]
     failures: list[tuple[str, str]]
     events: list[dict[str, Any]]
+    name: str = ""
 
     def members_running(self, search_seeds: int) -> int:
         return sum(row.running * search_seeds + row.confirm_running for row in self.losses.values())
@@ -120,7 +121,8 @@ def _standing(study: Study, ledger: Ledger, greater_is_better: bool) -> Standing
         phase = "done" if done else "confirm"
     failures = [(row["id"], row["reason"]) for row in rows if row["state"] == "failed"]
     epochs, seconds = (sum(getattr(s, cost) for s in losses.values()) for cost in ("member_epochs", "slot_seconds"))
-    return Standing(phase, losses, study.confirm.seeds, greater_is_better, epochs, seconds, lanes, failures, events)
+    return Standing(phase, losses, study.confirm.seeds, greater_is_better, epochs, seconds, lanes, failures, events,
+                    study.name)  # fmt: skip
 
 
 def _count(loss: LossStanding, row: dict[str, Any], round_: int, study: Study, sign: int) -> None:

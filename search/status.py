@@ -14,6 +14,7 @@ from losstune.search.ledger.files import sizes
 from losstune.search.ledger.lock import holder
 from losstune.search.locations import files_of, ledger_at, locations_of
 from losstune.search.progress import summary, table_of
+from losstune.search.repeated import folders_of, is_repeated
 from losstune.search.standing import standing
 from losstune.search.study import Study, make_study
 from losstune.search.tracking import problem
@@ -28,6 +29,8 @@ def show_status(folder: Path | None, out: Path, console: Console) -> None:
     """Print the table of the study in a folder, or a line for each study under out."""
     if folder is None:
         _list(out, console)
+    elif is_repeated(folder):
+        _show_searches(folder, console)
     else:
         _show(folder, console)
 
@@ -38,6 +41,21 @@ def _list(out: Path, console: Console) -> None:
                       for path in out.glob(f"*/ledger/{name}")})  # fmt: skip
     if not folders:
         raise InputError(f"{out}: no study has been run there; allowed: the --out of a run")
+    _lines(folders, console)
+
+
+def _show_searches(folder: Path, console: Console) -> None:
+    """A line for each search of a study, who runs it, and the report over all of them."""
+    _lines(folders_of(folder), console)
+    runner = holder(folder / "ledger")
+    if runner is not None:
+        console.print(f"{str(runner).rstrip(',')}, is running it")
+    if (folder / "report" / "report.html").is_file():
+        console.print(f"report over the searches: {folder / 'report' / 'report.html'}")
+
+
+def _lines(folders: list[Path], console: Console) -> None:
+    """A line for each study."""
     wrong = []
     for folder in folders:
         try:

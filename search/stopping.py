@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 
 from losstune.search.ledger.lock import SINCE, Holder, holder
+from losstune.search.repeated import folders_of
 from losstune.search.standing import standing
 from losstune.search.status import recorded_study
 from losstune.spaces import InputError
@@ -30,7 +31,8 @@ def stop_study(folder: Path) -> bool:
         raise InputError(f"{folder}: {who} is running this study; allowed: to stop it where it runs")
     if not _holds(who, folder):
         raise InputError(f"{folder}: {who} is running this study, in another container; allowed: to stop it there")
-    if who.purpose == "run" and not _stopping(who, folder):  # a second signal would not wait for checkpoints
+    asked = any(_stopping(who, part) for part in folders_of(folder) or [folder])
+    if who.purpose == "run" and not asked:  # a second signal would not wait for checkpoints
         _ask(who, folder)
     while (now := holder(folder / "ledger")) is not None and now == who:
         time.sleep(LOOK_SECONDS)

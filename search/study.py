@@ -101,7 +101,10 @@ class ResourcesPart(Part):
 
 
 class Study(Part):
-    """One experiment. path and sources are not fields of the file: where it lies, and the user's code it names."""
+    """One experiment. path and sources are not fields of the file: where it lies, and the user's code it names.
+
+    searches: how often all of it is repeated, each time with a split and a search of its own, see search/repeated.py.
+    """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}$")]
     data: str
@@ -113,6 +116,7 @@ class Study(Part):
     losses: tuple[Any, ...] = Field(min_length=1)
     recipe: RecipePart = RecipePart()
     search: SearchPart = SearchPart()
+    searches: Annotated[Whole, Field(le=1000)] = 1
     confirm: ConfirmPart = ConfirmPart()
     record: RecordPart | None = RecordPart()
     stop: StopPart = StopPart()
@@ -253,6 +257,9 @@ def _check(study: Study, where: str) -> None:
     if any(look < 2 for look in looks) or any(later <= look for look, later in pairwise(looks)):
         raise InputError(f"{where}: confirm.seeds: {list(looks)} are no planned looks; "
                          "allowed: rising numbers of seeds from 2 on, such as [10, 20, 40]")  # fmt: skip
+    if looks and study.searches > 1:
+        raise InputError(f"{where}: confirm.seeds: looks are planned at {list(looks)} seeds, and the search is "
+                         "repeated; allowed: one number of seeds, or searches: 1")  # fmt: skip
     if study.search.method == "grid":
         check_grids(study.spaces, study.search.trials, where)
     halving = study.search.halving

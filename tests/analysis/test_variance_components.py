@@ -46,6 +46,8 @@ def test_what_one_seed_or_no_variance_cannot_tell():
     same = components(np.full((3, 4), 0.5))
     assert same.between == same.within == 0 and same.share is None
     assert components(np.array([[1.0, 1.0], [2.0, 2.0]])).share == 1.0
+    rounded = components(np.array([[0.1 + 0.2, 0.3], [0.3, 0.3]]))  # which differ in the last bit
+    assert rounded.between == rounded.within == 0 and rounded.share is None
 
 
 def test_equals_restricted_maximum_likelihood():

@@ -1,0 +1,181 @@
+"""A study that repeats its search (`searches: R`): R studies beside its own folder, and one report over them.
+
+Search r of NAME is the study NAME-search-r, with a split of train and validation of its own; from its name follow the
+seeds of its proposals and of its members. The test split is the data set's own, in all of them. Each has its ledger,
+checkpoints and report in OUT/NAME-search-r; OUT/NAME has the lock of the whole run, and the report over all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from losstune.search.backup import held
+from losstune.search.ledger.database import Ledger, get_meta, set_meta, understood
+from losstune.search.ledger.lock import RunLock
+from losstune.search.locations import is_recorded, ledger_at
+from losstune.search.notices import say
+from losstune.search.outcome import Outcome
+from losstune.search.reporting import report_inputs
+from losstune.search.study import Study, make_study
+from losstune.spaces import InputError
+from losstune.trainables.seeds import derive
+
+NOTED = "searches"  # in the ledger of the first search: of what the report over them was made, and of how many
+
+
+def searches_of(study: Study) -> list[Study]:
+    """The study of each search."""
+    return [_search(study, number) for number in range(1, study.searches + 1)]
+
+
+def _search(study: Study, number: int) -> Study:
+    fields = {name: value for name, value in study.fields.items() if name != "searches"}
+    seed = derive("split", study.split.seed, number) % 2**32
+    fields.update(name=f"{study.name}-search-{number}", split={**fields.get("split", {}), "seed": seed})
+    return make_study(fields, study.where, study.folder)
+
+
+def folders_of(folder: Path) -> list[Path]:
+    """The folders of the searches that have begun of the study in a folder, in their order."""
+    pattern = re.compile(rf"{re.escape(folder.name)}-search-([1-9][0-9]*)")
+    found = {}
+    for place in folder.parent.glob("*-search-*/ledger"):
+        match = pattern.fullmatch(place.parent.name)
+        if match and is_recorded(ledger_at(place.parent)):
+            found[int(match[1])] = place.parent
+    return [found[number] for number in sorted(found)]
+
+
+def check_one_search(folder: Path) -> None:
+    """InputError where a study that is to be run once, or looked at as one, is one that repeats its search."""
+    if is_repeated(folder):
+        names = [place.name for place in folders_of(folder)]
+        raise InputError(f"{folder.name}: repeats its search; allowed here: one of {', '.join(names)}")
+
+
+def is_repeated(folder: Path) -> bool:
+    """Whether what is recorded of a study are its searches."""
+    return not is_recorded(ledger_at(folder)) and bool(folders_of(folder))
+
+
+def run_searches(study: Study, out: str | Path, address: str | None, watch: Callable[[Any], None], storage: str | None,
+                 ledger: str | None) -> Outcome:  # fmt: skip
+    """Run what is missing of each search, one after another, and report over all of them; see `run_study`."""
+    from losstune.search.phases import run_study
+
+    folder = (Path(out) / study.name).resolve()
+    _check_folder(study, folder)
+    with _locked(folder):
+        ended: list[Outcome] = []
+        for number, search in enumerate(searches_of(study), start=1):
+            if ended and ended[-1].new:
+                say(f"search {number} of {study.searches}: {search.name}")
+            ended.append(run_study(search, out, address, watch, storage, ledger))
+            if ended[-1].interrupted:
+                break
+            if _noted(folder).get("planned") != study.searches:
+                _note(folder, {**_noted(folder), "planned": study.searches})
+        last, stopped = ended[-1], ended[-1].interrupted
+        renewed = not stopped and _renew(folder, study.searches)
+    behind = "; ".join(filter(None, (one.projection_behind for one in ended))) or None
+    return Outcome(folder, last.standing, renewed or any(one.new for one in ended), stopped, behind, tuple(ended))
+
+
+def _check_folder(study: Study, folder: Path) -> None:
+    """InputError for what is there already and is something else."""
+    if is_recorded(ledger_at(folder)):
+        raise InputError(f"{study.where}: searches: {study.name} was run with one search before; allowed: searches: 1, "
+                         "--name for another study, or another --out")  # fmt: skip
+    begun = len(folders_of(folder))
+    if begun > study.searches:
+        raise InputError(f"{study.where}: searches: {study.searches} is fewer than the {begun} that have begun; "
+                         f"allowed: {begun} or more: to leave results out would be to choose among them")  # fmt: skip
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, purpose: str = "run") -> Iterator[None]:
+    """Hold the study as a whole, for `losstune stop` to find who runs it, also between two searches."""
+    lock = RunLock(folder / "ledger", purpose)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _renew(folder: Path, planned: int) -> bool:
+    """Write the report over the searches, unless it is there and of what is recorded now; whether it was written."""
+    if (folder / "report" / "report.html").is_file() and _noted(folder).get("made_of") == [planned, _inputs(folder)]:
+        return False
+    _report(folder)
+    return True
+
+
+def report_searches(folder: Path) -> None:
+    """Write the report over those searches of a study that are done, nobody running it. InputError for fewer than two.
+    """
+    with _locked(folder, "other"):
+        _report(folder)
+
+
+def _report(folder: Path) -> None:
+    from losstune.analysis.repeats import join_searches
+    from losstune.analysis.repeats_report import write_repeats_report
+    from losstune.search.recorded import load_results
+
+    noted, places = _noted(folder), [place for place in folders_of(folder) if _is_confirmed(place)]
+    planned = noted.get("planned") or len(folders_of(folder))
+    parts = [load_results(place, search_curves=False) for place in places]
+    repeated = join_searches(parts, folder.name, planned, tuple(noted.get("reported") or ()))
+    write_repeats_report(repeated, folder / "report")
+    reported = sorted({*(noted.get("reported") or ()), len(parts)})
+    _note(folder, {"made_of": [planned, _inputs(folder)], "planned": planned, "reported": reported})
+
+
+def _is_confirmed(folder: Path) -> bool:
+    from losstune.search.standing import standing
+    from losstune.search.status import NothingYet, recorded_study
+
+    try:
+        study, greater, ledger = recorded_study(folder)
+    except NothingYet:
+        return False
+    try:
+        return standing(study, ledger, greater).phase == "done"
+    finally:
+        ledger.close()
+
+
+def _inputs(folder: Path) -> str:
+    """What a report over the searches is made from, as a digest."""
+    found = []
+    for place in folders_of(folder):
+        ledger = Ledger.open(ledger_at(place))
+        with understood(ledger.at), ledger.reading() as tx:
+            found.append([place.name, report_inputs(tx)])
+        ledger.close()
+    return hashlib.sha256(json.dumps(found, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _noted(folder: Path) -> dict[str, Any]:
+    """What the first search's ledger has of the last report over all of them."""
+    for place in folders_of(folder)[:1]:
+        ledger = Ledger.open(ledger_at(place))
+        with understood(ledger.at), ledger.reading() as tx:
+            noted = get_meta(tx, NOTED)
+        ledger.close()
+        return noted or {}
+    return {}
+
+
+def _note(folder: Path, noted: dict[str, Any]) -> None:
+    first = folders_of(folder)[0]
+    with held(first, ledger_at(first), say) as backup, backup.opened() as ledger:
+        with ledger.transaction() as tx:
+            set_meta(tx, NOTED, noted)
+        backup.keep(now=True)
