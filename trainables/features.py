@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,6 +17,18 @@ from losstune.trainables.storage import Place
 
 
 @dataclass(frozen=True)
+class Curves:
+    """What is measured of the training examples that are looked at, over the epochs of a confirm.
+
+    every: after every so many epochs, and after the last one. measures: of the examples' statistics -> values by name,
+    NaN where one is not defined; a function that can be pickled.
+    """
+
+    every: int
+    measures: Callable[[FeatureStatistics], dict[str, float]]
+
+
+@dataclass(frozen=True)
 class Recording:
     """What is to be recorded of each member of a confirm.
 
@@ -23,11 +36,13 @@ class Recording:
     layers: of how many test examples the layers' Gram matrices are kept.
     train_examples: how many training examples are looked at, for statistics and features.
     With none of these there is no record; else statistics of all test examples are in it.
+    curves: what is reported with epochs, no part of the record; needs train_examples.
     """
 
     features: int | None = 1000
     layers: int = 256
     train_examples: int = 10_000
+    curves: Curves | None = None
 
     def __bool__(self) -> bool:
         return self.features != 0 or self.layers > 0 or self.train_examples > 0

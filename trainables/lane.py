@@ -19,6 +19,7 @@ from losstune.trainables.metrics import NotScored, comparable
 from losstune.trainables.recording import Recorder
 from losstune.trainables.scoring import Scorer
 from losstune.trainables.stall import StallGuard, stall_path
+from losstune.trainables.states import evaluated
 from losstune.trainables.trainer import EpochResult, Stack
 
 NEWS_SECONDS = 1.0  # between epochs a lane is heard of, and asks for its free places, at least this often
@@ -220,12 +221,22 @@ class Lane:
         held.seconds += result.seconds
         held.curve.append({"epoch": result.epoch, "train_loss": result.train_loss, "scores": result.scores})
         failure = _failure(held.order, result, self.job.scorer)
+        if self.recorder is not None and not failure:
+            self._measure(held, self.recorder)
         if failure:
             self._leave(held, failure=failure[0], metric_raised=failure[1])
         elif result.epoch >= trial.epochs:
             self._leave(held, **(self._measured(held.order) if trial.phase != "search" else {}))
         elif result.epoch in held.order.report_at:
             self.news.append(self._report(held))
+
+    def _measure(self, held: _Held, recorder: Recorder) -> None:
+        """Add to the epoch what is followed over training, if it is one of the epochs after which that is measured."""
+        before = time.perf_counter()
+        measures = recorder.follow(held.order.trial)
+        if measures:
+            held.curve[-1]["measures"] = measures
+        held.seconds += time.perf_counter() - before
 
     def _save_those_due(self) -> None:
         """Checkpoints of trials that have trained long without one; together, so that messages stay few."""
@@ -323,9 +334,7 @@ class Lane:
         files = {"predictions": predictions.write(folder / "predictions" / f"{trial.id}.npz", predictions.Predictions(
             logits["validation"], targets["validation"], logits["test"], targets["test"],
             loss_of(loss).probabilities))}  # fmt: skip
-        member = self.stack.state(trial.id)["members"][0]
-        kept = {"parameters": member.get("average", member["parameters"]),
-                "buffers": member.get("average_buffers", member["buffers"]),
+        kept = {**evaluated(self.stack.state(trial.id)["members"][0]),
                 "mean": self.normalization.mean, "scale": self.normalization.scale}  # fmt: skip
         files["weights"] = checkpoint.write(folder / "weights" / f"{trial.id}.pt", kept)
         if self.recorder is not None:

@@ -30,7 +30,8 @@ class Saved:
 class Report:
     """News of one trial from a lane.
 
-    curve: per epoch since the last report {"epoch", "train_loss": [..], "scores": {metric: [..]}}, a value per member.
+    curve: per epoch since the last report {"epoch", "train_loss": [..], "scores": {metric: [..]}}, a value per member;
+    after some epochs of a confirm also "measures": {name: [..]}, of training examples.
     seconds: slot time it took since then. failure: why it failed, if so; metric_raised: the study's metric raised.
     results: what confirm measured at the end, files: the sha256 of what it wrote then, "predictions",
     "weights" and, where it could be recorded, "features".

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections.abc import Callable, Iterator
 from functools import cached_property, partial
 
@@ -18,11 +20,13 @@ from losstune.trainables.inputs import Inputs
 from losstune.trainables.layers import Layer, gram_matrices, layers_of
 from losstune.trainables.losses import parts
 from losstune.trainables.losses.combine import loss_of
+from losstune.trainables.margin import margin_bias
 from losstune.trainables.rows import HEAD, Named
 from losstune.trainables.seeds import derive
-from losstune.trainables.states import set_weights
+from losstune.trainables.states import evaluated, set_weights
 from losstune.trainables.storage import Place
 from losstune.trainables.trainer import Stack
+from losstune.trainables.trial import Trial
 
 REMEMBERED = 2**29  # bytes of a split's features that are kept between the two passes over them
 Batches = Callable[[], Iterator[tuple[Tensor, Tensor]]]
@@ -47,14 +51,56 @@ class Recorder:
 
         The sha256 of the file, by its kind; nothing where it cannot be recorded, which the stack notes. DiskError.
         """
-        try:
+        with self._noting("features are not recorded"):
             found = self.record(loss, state)
             return {"features": records.write(folder / "features" / f"{name}.npz", found)}
+        return {}
+
+    @contextlib.contextmanager
+    def _noting(self, what: str) -> Iterator[None]:
+        """Have the stack note what fails; DiskError."""
+        try:
+            yield
         except DiskError:
             raise
         except Exception as error:  # whatever a user's network raises under hooks; the member itself is sound
-            self.stack.note(f"features are not recorded ({type(error).__name__}: {' '.join(str(error).split())[:200]})")
+            self.stack.note(f"{what} ({type(error).__name__}: {' '.join(str(error).split())[:200]})")
+
+    def follow(self, trial: Trial) -> dict[str, list[float]]:
+        """What is measured of a confirmed member after the epoch that it has trained, by name, a value per member.
+
+        Of training examples as `Features` has them, hence after the last epoch the measures of its record: those of
+        `Curves`, and "margin_bias", the mean of `margin_bias`, NaN for losses whose probabilities are no softmax of
+        their logits. Nothing after the epochs between, nor where it cannot be measured, which the stack notes.
+        DiskError.
+        """
+        curves, epoch = self.wanted.curves, self.stack.epoch_of(trial.id)
+        if curves is None or (epoch % curves.every and epoch < trial.epochs):
             return {}
+        with self._noting("training is not followed"):
+            state = evaluated(self.stack.state(trial.id)["members"][0])
+            found = self._followed(trial, state["parameters"], state["buffers"])
+            return {name: [float(value)] for name, value in found.items()}
+        return {}
+
+    @torch.no_grad()
+    def _followed(self, trial: Trial, parameters: Named, buffers: Named) -> dict[str, float]:
+        set_weights(self.network, parameters, buffers)
+        classifier, loss = classifier_of(trial.loss, parameters), loss_of(trial.loss)
+        head = {name: parameters[HEAD + name].to(self.device) for name in loss.parameters}
+
+        def measure(size: int) -> dict[str, float]:
+            batches = self._remembered("train", size)
+            found = self.wanted.curves.measures(
+                feature_statistics(batches, self.stack.network.num_classes, *classifier)
+            )
+            if loss.probabilities != "softmax":
+                return {**found, "margin_bias": math.nan}
+            total = sum(margin_bias(loss.logits(features, head, trial.hyperparameters), targets).sum().item()
+                        for features, targets in batches())  # fmt: skip
+            return {**found, "margin_bias": total / len(self.order["train"])}
+
+        return as_memory_allows(self.inputs["train"], measure)
 
     @torch.no_grad()
     def record(self, loss: str, state: dict[str, Named]) -> Features:

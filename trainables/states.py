@@ -47,6 +47,12 @@ def restored(trial: Trial, seed: int, epoch: int, plain: Mapping[str, Any], pack
                   _copied(plain.get("average_buffers", {})), plain.get("step", 0), plain.get("total", 0.0))  # fmt: skip
 
 
+def evaluated(plain: Mapping[str, Any]) -> dict[str, Named]:
+    """Of what saved gave, the "parameters" and "buffers" that a member is evaluated by: averages where there are."""
+    return {"parameters": plain.get("average", plain["parameters"]),
+            "buffers": plain.get("average_buffers", plain["buffers"])}  # fmt: skip
+
+
 @torch.no_grad()
 def set_weights(network: nn.Module, parameters: Named, buffers: Named) -> None:
     """Give a network the parameters and buffers of these names; others that there are, of a head, stay unused."""
