@@ -18,6 +18,7 @@ NAMES = {
     "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1",
 }  # fmt: skip
 SHARED_HYPERPARAMETERS = ("learning_rate", "weight_decay")
+TRAINING_MEASURES = ["loss", "seed", "epoch", "measure", "value"]
 NOT_METRICS = ("loss", "seed", "state", "reason", "epochs")
 
 
@@ -44,6 +45,9 @@ class Results:
     predictions: by loss and seed of the confirmed members that have not failed, what reads their logits and targets:
     a function that returns `losstune.trainables.predictions.Predictions`, or raises InputError where they are damaged.
     features: the same of `losstune.trainables.features.Features`, of the members for which they were recorded.
+    training_measures: what was followed over training of those that have not failed: loss, seed, epoch, measure
+    ("margin_bias", "nc1", "nc2", "nc3", "class_separation"), value (of training examples; NaN where it is not
+    defined). Empty where a study follows nothing.
     """
 
     study: dict[str, Any]
@@ -58,6 +62,7 @@ class Results:
     edges: list[dict[str, Any]] = field(default_factory=list)
     predictions: dict[tuple[str, int], Callable[[], Predictions]] = field(default_factory=dict)
     features: dict[tuple[str, int], Callable[[], Features]] = field(default_factory=dict)
+    training_measures: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=TRAINING_MEASURES))
 
     @property
     def metric(self) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, model_validator
 
 from losstune.search.fields import Part
-from losstune.trainables.features import Recording
+from losstune.trainables.features import Curves, Recording
 
 MOST_LAYER_EXAMPLES = 4096  # their number squared is stored per layer
 
@@ -27,21 +27,44 @@ def _whole(most: int | None, words: str = "") -> BeforeValidator:
     return BeforeValidator(check)
 
 
+def _every(value: Any) -> Any:
+    """Of `curves: 5`, after every so many epochs; of false, 0 or null, never."""
+    if value is False or value is None:
+        return 0
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError("should be a whole number of epochs, or false for none")
+    return value
+
+
 class RecordPart(Part):
     """What is kept of each confirmed member beside predictions and weights; 0 or null: none.
 
     features: the penultimate features of so many test examples, and of as many training examples; all: of all that are
     looked at. layers: how similar so many test examples are in each layer. train_examples: how many training examples
     are looked at, for features and for statistics; the test examples all are.
+    curves: after how many epochs, over and over, those training examples are measured: the margin's bias, neural
+    collapse and class separation over training. false: not at all. It takes about as long as three evaluations of so
+    many examples, on a member's own network.
     """
 
     features: Annotated[Any, _whole(None, "all")] = 1000
     layers: Annotated[Any, _whole(MOST_LAYER_EXAMPLES)] = 256
     train_examples: Annotated[Any, _whole(None)] = 10_000
+    curves: Annotated[Any, BeforeValidator(_every)] = 0
+
+    @model_validator(mode="after")
+    def _check(self) -> RecordPart:
+        if self.curves and not self.train_examples:
+            raise ValueError("curves are of training examples; allowed: train_examples above 0, or curves: false")
+        return self
 
 
 def recording(part: RecordPart | None) -> Recording | None:
     """What lanes are told to record."""
     if part is None:
         return None
-    return Recording(None if part.features == "all" else part.features, part.layers, part.train_examples)
+    # What it imports takes a moment, and most commands need none of it.
+    from losstune.analysis.followed import training_measures
+
+    curves = Curves(part.curves, training_measures) if part.curves else None
+    return Recording(None if part.features == "all" else part.features, part.layers, part.train_examples, curves)

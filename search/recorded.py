@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 from pydantic import ValidationError
 
-from losstune.analysis.results import Results
+from losstune.analysis.results import TRAINING_MEASURES, Results
 from losstune.analysis.wording import listed
 from losstune.search.edges import find_edges
 from losstune.search.ledger import read
@@ -29,6 +29,7 @@ from losstune.trainables import features, predictions
 from losstune.trainables.storage import Place
 
 Row = dict[str, Any]
+_Frames = tuple[pd.DataFrame, pd.DataFrame]
 
 
 def load_results(folder: str | Path, search_curves: bool = True) -> Results:
@@ -65,7 +66,7 @@ def _results(ledger: Ledger, folder: Path, search_curves: bool) -> Results:
         chosen = {row["trial"] for row in choices}
         shown = [*(row for row in search if search_curves or row["id"] in chosen), *confirm]
         of = None if search_curves else [row["id"] for row in shown]
-        curves = _curves(shown, read.curves(tx, of), metric)
+        curves, measures = _curves(shown, read.curves(tx, of), metric)
     how, spaces = _searched(about, written)
     greater = about["greater_is_better"]
     return Results(
@@ -74,6 +75,7 @@ def _results(ledger: Ledger, folder: Path, search_curves: bool) -> Results:
         members=_members(confirm, metric),
         trials=pd.DataFrame([_search_row(row, passes) for row in search]),
         curves=curves,
+        training_measures=measures,
         choices=_choices(choices, search, losses),
         budget=_budget(trials, losses, passes),
         notes=[*_notes(events, round_), *_unfinished(how, spaces, search, greater)],
@@ -155,17 +157,24 @@ def _search_row(row: Row, passes: dict[str, int]) -> Row:
     }  # fmt: skip
 
 
-def _curves(rows: list[Row], curves: Iterable[tuple[str, float, list[Row]]], metric: str) -> pd.DataFrame:
-    """A row per epoch; of an epoch that was reported twice, what came last."""
+def _curves(rows: list[Row], curves: Iterable[tuple[str, float, list[Row]]], metric: str) -> _Frames:
+    """Results.curves, a row per epoch, and Results.training_measures; of an epoch reported twice, what came last."""
     by_id = {row["id"]: (row["phase"], row["loss"], row["number"]) for row in rows}
+    complete = {row["id"] for row in rows if row["phase"] == "confirm" and row["state"] == "complete"}
     points: dict[tuple[str, int], tuple[float, float]] = {}
+    measures: dict[tuple[str, int, str], float] = {}
     for trial, _, curve in curves:
         for epoch in curve if trial in by_id else ():
             points[trial, epoch["epoch"]] = _mean(epoch["scores"][metric]), _mean(epoch["train_loss"])
+            for name, values in epoch.get("measures", {}).items() if trial in complete else ():
+                measures[trial, epoch["epoch"], name] = _mean(values)
     columns = ["phase", "loss", "trial", "epoch", "value", "train_loss"]
     frame = pd.DataFrame([(*by_id[trial], epoch, *values) for (trial, epoch), values in points.items()],
                          columns=columns)  # fmt: skip
-    return frame.sort_values(["phase", "loss", "trial", "epoch"], ignore_index=True)
+    found = pd.DataFrame([(*by_id[trial][1:], epoch, name, value) for (trial, epoch, name), value in measures.items()],
+                         columns=TRAINING_MEASURES)  # fmt: skip
+    return (frame.sort_values(["phase", "loss", "trial", "epoch"], ignore_index=True),
+            found.sort_values(TRAINING_MEASURES[:-1], ignore_index=True))  # fmt: skip
 
 
 def _mean(values: list[float]) -> float:
