@@ -89,6 +89,27 @@ TERMS = {
         "Expected calibration error (15 equal bins): how far confidence is from the share of right answers. Lower "
         "is better."
     ),
+    "margin bias": (
+        "How large a margin the softmax loss asks for by itself (Kobayashi 2019, Eq. 7): the log of how many wrong "
+        "classes compete with the strongest one, its own share counted as 1. 0 where a single wrong class stands out, "
+        "log(classes − 1) where all look alike. Not defined for losses whose probabilities are no softmax."
+    ),
+    "R² cosine": (
+        "Class separation: 1 − the mean cosine distance within classes over the mean cosine distance of all pairs of "
+        "penultimate features (Kornblith et al., Eq. 11). 1 where each class points in one direction of its own."
+    ),
+    "NC1": (
+        "Neural collapse (Zhou et al. 2022): how far examples scatter around the mean of their class, against how far "
+        "apart the class means are. 0 where every class has shrunk to a point."
+    ),
+    "NC2": (
+        "How far the final layer's weights are from pointing in directions that are all equally far apart; 0 where "
+        "they do."
+    ),
+    "NC3": (
+        "How far the class means are from lying along the final layer's weights, in equally separated directions; 0 "
+        "where they do."
+    ),
     "range too narrow": (
         "The chosen value of a hyperparameter lies at an end of what was searched: the best may lie outside, and the "
         "loss may have been compared at less than its best."

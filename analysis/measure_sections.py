@@ -52,6 +52,19 @@ def _collapse(results: Results, verdict: dict, tables: dict, drawn: list) -> str
     return _test_and_train("collapse", tables)
 
 
+def _training_curves(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
+    """Nothing where a study follows nothing over training."""
+    panels, more = (figures(drawn, group, "full") for group in ("training-curves", "training-curves-more"))
+    if not panels and not more:
+        return ""
+    key = ('<ul class="keys"><li><i class="full"></i>mean over seeds</li><li>band: from the lowest to the highest '
+           "seed</li><li>faint: the other losses</li></ul>")  # fmt: skip
+    folded = more and f"<details><summary>NC2 and NC3</summary>{more}</details>"
+    text = "<p>Of the same training examples after some of the epochs of the confirmed runs, not augmented.</p>"
+    table = html_table(tables["margin_bias"]) if "margin_bias" in tables else ""
+    return text + key + panels + folded + table
+
+
 def _spectra(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
     return figures(drawn, "spectra", "full") + _test_and_train("spectra", tables)
 
@@ -86,6 +99,7 @@ MEASURES: list[tuple[str, str, Section]] = [
     ("ensembles", "Ensembles of seeds", _ensembles),
     ("separation", "Class separation", _separation),
     ("collapse", "Neural collapse", _collapse),
+    ("training-curves", "Margin and collapse over training", _training_curves),
     ("spectra", "Spectra", _spectra),
     ("similarity", "Similarity of representations", _similarity),
     ("sparsity", "Sparsity of activations", _sparsity),

@@ -15,6 +15,7 @@ from losstune.analysis.results import Results
 from losstune.analysis.search_honesty import search_honesty, sentences
 from losstune.analysis.tables import report_tables, results_frame, runs_frame
 from losstune.analysis.tabletext import Table
+from losstune.analysis.training_curves import training_curves, training_tables
 from losstune.analysis.verdict import make_verdict
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def _add_measures(results: Results, verdict: dict, tables: list[Table], drawn: l
     from losstune.analysis.prediction_figures import prediction_figures
     from losstune.analysis.representation_figures import representation_figures
     from losstune.analysis.search_figures import search_figures
+    from losstune.analysis.training_curve_figures import training_curve_figures
 
     search = search_honesty(results)
     drawn += draw(search_figures(results, search))
@@ -71,13 +73,22 @@ def _add_measures(results: Results, verdict: dict, tables: list[Table], drawn: l
         tables += representation_tables(represented)
         drawn += draw(representation_figures(represented))
         left_out += represented.left_out
+    curves = training_curves(results)
+    tables += training_tables(curves)
+    drawn += draw(training_curve_figures(curves))
 
 
 def write_tables(results: Results, verdict: dict, tables: list[Table], folder: str | Path) -> None:
-    """Write table.csv, runs.csv, verdict.json and tables/*.csv, *.md and *.tex into folder; needs no matplotlib."""
+    """Write table.csv, runs.csv, verdict.json and tables/*.csv, *.md and *.tex into folder; needs no matplotlib.
+
+    training_measures.csv too, a row per seed, epoch and measure, where something was followed over training.
+    """
     folder = Path(folder)
     write_file(folder / "table.csv", results_frame(results).to_csv(index=False, lineterminator="\n"))
     write_file(folder / "runs.csv", runs_frame(results).to_csv(index=False, lineterminator="\n"))
+    if len(results.training_measures):
+        measures = results.training_measures.to_csv(index=False, lineterminator="\n")
+        write_file(folder / "training_measures.csv", measures)
     write_file(folder / "verdict.json", json.dumps(verdict, indent=2, allow_nan=False) + "\n")
     write_texts(tables, folder)
 
