@@ -17,6 +17,7 @@ from losstune.analysis.sections import SECTIONS
 from losstune.analysis.tables import (
     baseline_table,
     budget_table,
+    improvement_table,
     other_metrics_table,
     pairs_table,
     results_frame,
@@ -66,7 +67,8 @@ def _runs(repeated: Repeated) -> pd.DataFrame:
 def _tables(repeated: Repeated, frame: pd.DataFrame, verdict: dict[str, Any]) -> list[Table]:
     results = repeated.results
     tables = [results_table(results, frame), baseline_table(results, frame), pairs_table(verdict, results.rows),
-              variance_table(repeated), difference_variance_table(repeated), choices_table(repeated),
+              improvement_table(verdict, results.rows), variance_table(repeated),
+              difference_variance_table(repeated), choices_table(repeated),
               other_metrics_table(results, frame), budget_table(results)]  # fmt: skip
     return [table for table in tables if table is not None]
 

@@ -91,7 +91,8 @@ def _pairs(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
         facts += f" Mean correlation of losses over {results.rows} {verdict['realized_correlation']:.2f}."
     if verdict["largest_skew"] is not None:
         facts += f" Largest skewness of a difference {verdict['largest_skew']:.2f}."
-    body += f"<p>{escape(detectable_sentence(verdict['detectable'], verdict['n_seeds'], metric))}</p>"
+    about = f"{verdict['n_seeds']} {results.rows}"
+    body += f"<p>{escape(detectable_sentence(verdict['detectable'], about, metric))}</p>"
     folded = f"<details><summary>All pairs as a table</summary>{html_table(tables['pairs'])}</details>"
     folded += f"<details><summary>How often one beats the other</summary>{html_table(tables['improvement'])}</details>"
     return f'{body}{folded}<p class="quiet">{escape(facts)}</p>\n'

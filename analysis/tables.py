@@ -85,7 +85,7 @@ def report_tables(results: Results, verdict: dict) -> list[Table]:
     frame = results_frame(results)
     tables = [
         results_table(results, frame), baseline_table(results, frame), pairs_table(verdict, results.rows),
-        improvement_table(verdict),
+        improvement_table(verdict, results.rows),
         other_metrics_table(results, frame), hyperparameters_table(results, frame), budget_table(results),
     ]  # fmt: skip
     return [table for table in tables if table is not None]
@@ -141,18 +141,18 @@ def pairs_table(verdict: dict, rows_are: str = "seeds") -> Table | None:
     return Table("pairs", caption, columns, rows, bold, frozenset({0, 1, 5}), frozenset({0, 2})) if rows else None
 
 
-def improvement_table(verdict: dict) -> Table | None:
-    """How often a run with one loss beats a run with another; None where nothing was compared."""
+def improvement_table(verdict: dict, rows_are: str = "seeds") -> Table | None:
+    """How often one loss beats another; None where nothing was compared. rows_are: what is paired."""
     rows = [
         [row["loss_a"], row["loss_b"], f"{100 * row['probability']:.0f}",
          *(f"{100 * row[f'{kind}_low']:.0f} to {100 * row[f'{kind}_high']:.0f}" for kind in ("alone", "ci")),
          str(row["pairs"]), row["reading"]]
         for row in verdict["improvement"]
     ]  # fmt: skip
-    caption = ("How often a run with the first loss beats a run with the second: share of seeds, ties half, with "
+    caption = (f"How often the first loss beats the second: share of {rows_are}, ties half, with "
                "exact intervals, of this pair alone and for all pairs together, by which it is read; meaningful: three "
                "times in four is not ruled out.")
-    columns = ["loss", "against", "P(first better) (%)", "alone", "interval", "seeds", "reading"]
+    columns = ["loss", "against", "P(first better) (%)", "alone", "interval", rows_are, "reading"]
     return Table("improvement", caption, columns, rows, text=frozenset({0, 1, 6})) if rows else None  # fmt: skip
 
 

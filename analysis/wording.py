@@ -134,17 +134,17 @@ def undecided_sentence(pair: dict[str, Any], metric: str, alpha: float, rows: st
             f"{seeds_range(pair['seeds_needed_low'], pair['seeds_needed_high'], rows)}.")  # fmt: skip
 
 
-def detectable_sentence(detectable: dict[str, float | None], seeds: int, metric: str) -> str:
-    """How small a difference this many seeds can find."""
+def detectable_sentence(detectable: dict[str, float | None], rows: str, metric: str) -> str:
+    """How small a difference so many rows, "10 seeds", can find."""
     low, middle, high = (detectable[name] for name in ("smallest", "median", "largest"))
     if middle is None:
-        return f"With {seeds} seeds no difference, however large, would be found with a chance of 80%."
+        return f"With {rows} no difference, however large, would be found with a chance of 80%."
     unit = difference_unit(metric)
-    said = f"With {seeds} seeds a true difference of {show(middle, metric)}{unit} would be found with a chance of 80%"
+    said = f"With {rows} a true difference of {show(middle, metric)}{unit} would be found with a chance of 80%"
     if low is None or high is None or show(low, metric) == show(high, metric):
         return f"{said}."
     span = f"{show(low, metric)} to {show(high, metric)}"
-    return f"{said} (median over pairs; {span}, by how much a pair varies over seeds)."
+    return f"{said} (median over pairs; {span}, by how much a pair varies)."
 
 
 def audit_sentence(row: dict[str, Any]) -> str:
