@@ -11,7 +11,6 @@ from losstune.analysis.tabletext import Table
 TITLES = {
     "margin_bias": "margin bias", "class_separation": "R² cosine", "nc1": "NC1", "nc2": "NC2", "nc3": "NC3",
 }  # fmt: skip
-DIGITS = 4
 
 
 def training_curves(results: Results) -> pd.DataFrame:
@@ -41,9 +40,13 @@ def training_tables(curves: pd.DataFrame) -> list[Table]:
     own, rows = curves[curves["measure"] == "margin_bias"], []
     for loss, curve in own.groupby("loss", sort=False):
         first, last, lowest = curve.iloc[0], curve.iloc[-1], curve.loc[curve["mean"].idxmin()]
-        rows.append([str(loss), *(f"{one['mean']:.{DIGITS}f}" for one in (first, lowest)), str(lowest["epoch"]),
-                     f"{last['mean']:.{DIGITS}f}", f"{last['low']:.{DIGITS}f} to {last['high']:.{DIGITS}f}"])  # fmt: skip
+        rows.append([str(loss), _show(first["mean"]), _show(lowest["mean"]), str(lowest["epoch"]),
+                     _show(last["mean"]), f"{_show(last['low'])} to {_show(last['high'])}"])  # fmt: skip
     columns = ["loss", "margin bias (first epoch measured)", "lowest", "at epoch", "at the end", "range over seeds"]
-    caption = ("Bias of the margin that is built into the softmax loss (Kobayashi, Eq. 7), over training: mean over the "
-               "training examples that are looked at and over seeds, at epochs that were measured.")  # fmt: skip
+    caption = ("Bias of the margin that is built into the softmax loss (Kobayashi, Eq. 7), over training: mean over "
+               "the training examples that are looked at and over seeds, at epochs that were measured.")  # fmt: skip
     return [Table("margin_bias", caption, columns, rows)] if rows else []
+
+
+def _show(value: float) -> str:
+    return f"{value:.4f}"

@@ -94,7 +94,8 @@ def test_a_study_ends_bit_for_bit_as_without(followed, tmp_path):
     """Asks, choices, scores, training losses, and the digests of weights, predictions and features."""
     plain = Ran(tmp_path / "plain", PLAIN)
     assert essence(followed.read(read.all_trials)) == essence(plain.read(read.all_trials))
-    files = [{row["id"]: row["files"] for row in own.read(read.all_trials) if row["files"]} for own in (followed, plain)]
+    files = [{row["id"]: row["files"] for row in own.read(read.all_trials) if row["files"]}
+             for own in (followed, plain)]  # fmt: skip
     assert files[0] == files[1] and len(files[0]) == 4
     without = [(trial, {k: v for k, v in epoch.items() if k != "measures"}) for trial, epoch in followed.epochs()]
     assert repr(without) == repr(plain.epochs()) and not plain.measures()

@@ -1,4 +1,4 @@
-"""What is measured over the epochs of a confirm, by lanes that really train: by hand, and no trace of it in training."""
+"""What is measured over the epochs of a confirm, by lanes that really train: by hand, and training is the same."""
 
 import math
 
