@@ -92,7 +92,7 @@ def test_what_is_kept_there(moved, s3):
     """No checkpoint of a trial that has ended; the weights of each loss's first seed; the report; nobody runs it."""
     kept = s3.names("the runs/my/")
     parts = {name.split("/")[2] for name in kept}
-    assert parts == {"predictions", "weights", "report", "ledger"}, kept
+    assert parts == {"predictions", "weights", "features", "report", "ledger"}, kept
     assert len([name for name in kept if "/predictions/" in name]) == 6
     assert len([name for name in kept if "/weights/" in name]) == 2
     assert {name.split("/")[-1] for name in kept if "/ledger/" in name} == {"copy.db", "run.json"}

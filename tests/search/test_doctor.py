@@ -1,6 +1,7 @@
 """`losstune doctor` on a really run study: what is sound is left alone, what is damaged is named, and repaired."""
 
 import contextlib
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -154,11 +155,11 @@ def test_all_checkpoints_damaged(doctor, study):
     assert again.status == 0 and not study.trials(state="running"), again
 
 
-@pytest.mark.parametrize("lost", ["predictions", "weights"])
+@pytest.mark.parametrize("lost", ["predictions", "weights", "features"])
 def test_what_is_lost_of_a_member_is_trained_again_to_the_same_bits(doctor, study, lost):
     """By the next run; all else stays."""
     trial, before = "confirm0-softmax-0000", study.trials()
-    files = {folder: study.files(folder) for folder in ("predictions", "weights")}
+    files = {folder: study.files(folder) for folder in ("predictions", "weights", "features")}
     table = (study.report / "table.csv").read_text()
     (damaged,) = (study.out / lost).glob(f"{trial}.*")
     damaged.write_bytes(damaged.read_bytes()[:500]) if lost == "weights" else damaged.unlink()
@@ -194,6 +195,15 @@ def test_what_a_report_has_dropped_is_not_missed(doctor, study):
     assert f"{trial}: what was kept of it is damaged" in doctor().out
     assert "damaged" not in doctor().out
     assert [row["id"] for row in study.trials(state="running")] == [trial]
+
+
+def test_a_study_that_has_recorded_no_features_lacks_none(doctor, study):
+    """As those from before there were any."""
+    shutil.rmtree(study.out / "features")
+    for row in study.trials("confirm"):
+        alter(study, row["id"], files={kind: row["files"][kind] for kind in ("predictions", "weights")})
+    assert "nothing is wrong" in doctor().out
+    assert study.run("--set", "record=null").ended.out.startswith("done")
 
 
 def test_a_loss_that_was_taken_out_comes_back_with_its_weights(study):

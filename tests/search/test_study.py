@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from losstune.search.record_part import recording
 from losstune.search.study import Study, load_study, make_study
 from losstune.spaces import SPACES, InputError
+from losstune.trainables.features import Recording
 
 BASE = "data: digits\nnetwork: mlp\n"
 
@@ -43,6 +45,28 @@ def test_only_data_network_and_losses_are_needed(load):
     study = load("losses: [softmax]\n")
     assert (study.name, study.data, study.network, study.metric) == ("my", "digits", "mlp", "accuracy")
     assert study.search.trials == 16 and study.search.seeds == 3 and study.confirm.seeds == 10
+
+
+@pytest.mark.parametrize(("text", "wanted"), [
+    ("", Recording(1000, 256, 10_000)), ("record: null", None),
+    ("record: {features: all}", Recording(None, 256, 10_000)),
+    ("record: {features: null, layers: 0, train_examples: 5}", Recording(0, 0, 5)),
+])  # fmt: skip
+def test_what_is_recorded(load, text, wanted):
+    """0 and null are none, all is all."""
+    assert recording(load(f"losses: [softmax]\n{text}\n").record) == wanted
+    assert bool(Recording(0, 0, 0)) is False and bool(Recording(None, 0, 0)) is True
+
+
+@pytest.mark.parametrize(("text", "line"), [
+    ("features: -1", "record.features: -1: should be a whole number, 0 for none, or all"),
+    ("features: most", "record.features: 'most': should be a whole number, 0 for none, or all"),
+    ("layers: all", "record.layers: 'all': should be a whole number up to 4096, 0 for none"),
+    ("layers: 5000", "record.layers: 5000: should be a whole number up to 4096, 0 for none"),
+    ("train_examples: true", "record.train_examples: True: should be a whole number, 0 for none"),
+])  # fmt: skip
+def test_what_cannot_be_recorded(problem, text, line):
+    assert problem(f"losses: [softmax]\nrecord: {{{text}}}\n").endswith(line)
 
 
 @pytest.mark.parametrize("text", ["1e-3", "1E-3", "1.0e-3", "0.001", ".001", "+1e-3"])
@@ -211,7 +235,7 @@ def test_wrong_assignments(problem, assignment, line):
 
 # --- what is refused, and how ---
 
-TOP = "name, data, network, metric, baseline, split, space, losses, recipe, search, confirm, stop, resources"
+TOP = "name, data, network, metric, baseline, split, space, losses, recipe, search, confirm, record, stop, resources"
 
 
 @pytest.mark.parametrize(
@@ -223,6 +247,7 @@ TOP = "name, data, network, metric, baseline, split, space, losses, recipe, sear
         ("search: {trial: 3}", "search.trial", "method, trials, seeds, halving"),
         ("search: {halving: {rung: 3}}", "search.halving.rung", "first, factor"),
         ("confirm: {seed: 3}", "confirm.seed", "seeds, train_on, alpha, rope"),
+        ("record: {layer: 1}", "record.layer", "features, layers, train_examples"),
         ("stop: {hour: 1}", "stop.hour", "hours"),
         ("resources: {gpu: 1}", "resources.gpu", "cpus, gpus"),
     ],

@@ -142,6 +142,9 @@ def test_data_on_disk_give_the_bits_of_data_in_memory(png, tmp_path, monkeypatch
         assert equal(batches(inputs, of[:1, :1]), batches(resident, of[:1, :1]))
         for start in (0, 8, 16, 24, 3):
             assert torch.equal(inputs.normalized(start, start + 8), resident.normalized(start, start + 8))
+        some = torch.tensor([29, 3, 3, 0])
+        assert torch.equal(inputs.at(some), resident.at(some))
+        assert torch.equal(resident.at(some), resident.normalized(0, 30)[some])
 
 
 def test_a_network_trained_from_disk_has_the_bits_of_one_trained_from_memory(
