@@ -158,12 +158,71 @@ TERMS = {
         "Interquartile mean: the mean of the middle half of all runs of all studies. Its 95% interval resamples seeds "
         "within each study (stratified bootstrap, Agarwal et al. 2021); it says nothing about other data sets."
     ),
+    "exploratory": (
+        "Looked at beside the one metric that was declared: not adjusted for everything else that was looked at. What "
+        "stands out is a hypothesis for new seeds and new test data."
+    ),
+    "Brier score": (
+        "The squared distance between the probabilities and the one-hot truth, mean over examples, from 0 to 2. Lower "
+        "is better."
+    ),
+    "adaptive ECE": (
+        "The calibration error over 15 bins that hold equally many examples each, instead of equally wide ones."
+    ),
+    "temperature": (
+        "A number by which a trained model's logits are divided before they become probabilities, fitted on the "
+        "validation split for each seed (Guo et al. 2017). Above 1 the model was too sure of itself, below 1 not sure "
+        "enough. It changes no prediction."
+    ),
+    "P(first better)": (
+        "How often a seed of one loss beats the same seed of another, ties half. Called meaningful unless 75% is ruled "
+        "out (Bouthillier et al. 2021)."
+    ),
+    "crossed bootstrap": (
+        "Draws seeds and test examples anew at once, to ask what would hold for others of both. Its width is the "
+        "unbiased one: plain resampling would count the variance of single examples three times."
+    ),
+    "class separation R²": (
+        "One minus the mean distance within classes over the mean distance of all (Kornblith et al. 2021, Eq. 11): 0 "
+        "where classes are not apart, 1 where each is a point. Well separated features often transfer worse."
+    ),
+    "NC1": (
+        "Neural collapse (Zhou et al. 2022): the scatter within classes measured by that between their centers; 0 where "
+        "all examples of a class have the same features."
+    ),
+    "NC2": (
+        "How far the final layer's weights are from a simplex, whose directions are as far apart as they can be; 0 is "
+        "one."
+    ),
+    "NC3": (
+        "How far the weights are from being the class centers, up to scale; 0 is the same."
+    ),
+    "NC4": (
+        "How often the class whose center is nearest is the class that the network predicts."
+    ),
+    "angular visual hardness": (
+        "The angle between features and the weights of the true class, over the sum of the angles to all (Chen et al. "
+        "2020). Lower is easier."
+    ),
+    "effective rank": (
+        "How many directions carry the singular values: exp of their entropy. The participation ratio counts their "
+        "squares instead, and so is lower."
+    ),
+    "CKA": (
+        "Centered kernel alignment: how alike two networks see the same examples, whatever the rotation and scale of "
+        "their features; 1 is the same, 0 unrelated. Debiased: independent features give 0, not more."
+    ),
 }
 
 # Headings of tables that say a term in another way.
 HEADINGS = {
     "seeds": "seed", "interval": "simultaneous interval", "p": "adjusted p",
     "member-epochs": "member-epoch", "slot-seconds": "slot-second",
+    "NLL scaled": "temperature", "Brier": "Brier score", "Brier scaled": "temperature", "ECE scaled": "temperature",
+    "adaptive ECE scaled": "temperature", "R² cosine": "class separation R²", "R² Euclidean": "class separation R²",
+    "R² mean subtracted": "class separation R²", "nearest center right": "NC4",
+    **{f"{of}, {what}": "effective rank" for of in ("activations", "weights", "centroids")
+       for what in ("effective rank", "participation ratio")},
     "rank difference": "average rank", "IQM interval": "IQM", "Conover-BH": "paper mode", "Nemenyi": "paper mode",
 }  # fmt: skip
 

@@ -25,7 +25,8 @@ def _calibration(results: Results, verdict: dict, tables: dict, drawn: list) -> 
     key = ('<ul class="keys"><li><i class="full"></i>as trained</li><li><i class="ring"></i>after temperature scaling'
            "</li><li>area: share of the predictions</li></ul>")  # fmt: skip
     panels = figures(drawn, "reliability", "small")
-    return (panels and key + panels) + html_table(tables["calibration"])
+    text = "From here to the chosen hyperparameters everything is exploratory: measured, not tested against chance."
+    return f'<p class="quiet">{text}</p>' + (panels and key + panels) + html_table(tables["calibration"])
 
 
 def _agreement(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
