@@ -182,21 +182,6 @@ TERMS = {
         "Draws seeds and test examples anew at once, to ask what would hold for others of both. Its width is the "
         "unbiased one: plain resampling would count the variance of single examples three times."
     ),
-    "class separation R²": (
-        "One minus the mean distance within classes over the mean distance of all (Kornblith et al. 2021, Eq. 11): 0 "
-        "where classes are not apart, 1 where each is a point. Well separated features often transfer worse."
-    ),
-    "NC1": (
-        "Neural collapse (Zhou et al. 2022): the scatter within classes measured by that between their centers; 0 where "
-        "all examples of a class have the same features."
-    ),
-    "NC2": (
-        "How far the final layer's weights are from a simplex, whose directions are as far apart as they can be; 0 is "
-        "one."
-    ),
-    "NC3": (
-        "How far the weights are from being the class centers, up to scale; 0 is the same."
-    ),
     "NC4": (
         "How often the class whose center is nearest is the class that the network predicts."
     ),
@@ -219,8 +204,8 @@ HEADINGS = {
     "seeds": "seed", "interval": "simultaneous interval", "p": "adjusted p",
     "member-epochs": "member-epoch", "slot-seconds": "slot-second",
     "NLL scaled": "temperature", "Brier": "Brier score", "Brier scaled": "temperature", "ECE scaled": "temperature",
-    "adaptive ECE scaled": "temperature", "R² cosine": "class separation R²", "R² Euclidean": "class separation R²",
-    "R² mean subtracted": "class separation R²", "nearest center right": "NC4",
+    "adaptive ECE scaled": "temperature", "R² Euclidean": "R² cosine",
+    "R² mean subtracted": "R² cosine", "nearest center right": "NC4",
     **{f"{of}, {what}": "effective rank" for of in ("activations", "weights", "centroids")
        for what in ("effective rank", "participation ratio")},
     "rank difference": "average rank", "IQM interval": "IQM", "Conover-BH": "paper mode", "Nemenyi": "paper mode",
