@@ -145,7 +145,7 @@ def score_figure(results: Results, frame: pd.DataFrame) -> Figure:
     _frame(axes, low, high)
     _rows(axes, list(frame["loss"]), best, results.study.get("baseline"))
     axes.xaxis.set_major_locator(MaxNLocator(6))
-    axes.set_xlabel(f"test {head(results.metric)}: mean, 95% interval, {results.rows}")
+    axes.set_xlabel(f"test {head(results.metric)}: mean, 95% interval, {results.rows}", loc="right")
     return figure
 
 
