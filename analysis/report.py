@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
 from losstune.analysis.predicted import measure_predictions
 from losstune.analysis.prediction_tables import prediction_tables
 from losstune.analysis.representation_tables import representation_tables
@@ -25,9 +27,9 @@ if TYPE_CHECKING:
 def write_report(results: Results, folder: str | Path) -> Path:
     """Write the report of a study into folder (made if missing) and return the path of report.html.
 
-    report.html (self-contained), table.csv, runs.csv, verdict.json, figures/*.svg and *.pdf, tables/*.csv, *.md and
-    *.tex. The same results give the same bytes. Each file is replaced as a whole; an interruption leaves no
-    half-written one.
+    report.html (self-contained), table.csv, runs.csv, prediction_measures.csv and feature_measures.csv (a row per
+    confirmed member, of features one per split), verdict.json, figures/*.svg and *.pdf, tables/*.csv, *.md and *.tex.
+    The same results give the same bytes. Each file is replaced as a whole; an interruption leaves no half-written one.
     """
     # matplotlib takes a second to import, and verdicts and tables do not need it.
     from losstune.analysis.figures import draw_all
@@ -36,7 +38,8 @@ def write_report(results: Results, folder: str | Path) -> Path:
     folder = Path(folder)
     frame, verdict = results_frame(results), make_verdict(results)
     tables, drawn = report_tables(results, verdict), draw_all(results, frame)
-    _add_measures(results, verdict, tables, drawn)
+    for name, measured in _add_measures(results, verdict, tables, drawn).items():
+        write_file(folder / f"{name}.csv", measured.to_csv(index=False, lineterminator="\n"))
     write_tables(results, verdict, tables, folder)
     write_figures(drawn, folder)
     return write_file(folder / "report.html", page(results, verdict, tables, drawn))
@@ -50,8 +53,10 @@ def write_figures(drawn: list[Drawn], folder: Path) -> None:
             write_file(folder / "figures" / f"{figure.name}.pdf", figure.pdf)
 
 
-def _add_measures(results: Results, verdict: dict, tables: list[Table], drawn: list[Drawn]) -> None:
-    """Add how far the search can be trusted, and what the recorded predictions and features say."""
+def _add_measures(results: Results, verdict: dict, tables: list[Table], drawn: list[Drawn]
+                  ) -> dict[str, pd.DataFrame]:  # fmt: skip
+    """Add how far the search can be trusted, and what the recorded predictions and features say; and a row per member of
+    what was measured."""
     from losstune.analysis.figures import draw
     from losstune.analysis.prediction_figures import prediction_figures
     from losstune.analysis.representation_figures import representation_figures
@@ -64,18 +69,22 @@ def _add_measures(results: Results, verdict: dict, tables: list[Table], drawn: l
     verdict["search"] = {name: value for name, value in search.items() if name != "curves"}
     verdict["search"]["sentences"] = sentences(search, results.metric)
     predicted, represented = measure_predictions(results), measure_features(results)
-    left_out = verdict["left_out_of_measures"] = []
+    left_out, members = [], {}
+    verdict["left_out_of_measures"] = left_out
     if predicted is not None:
         tables += prediction_tables(results, predicted)
         drawn += draw(prediction_figures(predicted))
         left_out += predicted.left_out
+        members["prediction_measures"] = predicted.members
     if represented is not None:
         tables += representation_tables(represented)
         drawn += draw(representation_figures(represented))
         left_out += represented.left_out
+        members["feature_measures"] = represented.members
     curves = training_curves(results)
     tables += training_tables(curves)
     drawn += draw(training_curve_figures(curves))
+    return members
 
 
 def write_tables(results: Results, verdict: dict, tables: list[Table], folder: str | Path) -> None:

@@ -89,6 +89,7 @@ def test_the_page_says_up_to_where_losses_were_asked_less(small):
 
 def test_the_written_verdict_has_them(small, tmp_path):
     results = with_edges(small, UPPER)
-    write_tables(results, make_verdict(results), tmp_path)
+    verdict = make_verdict(results)
+    write_tables(results, verdict, report_tables(results, verdict), tmp_path)
     assert json.loads((tmp_path / "verdict.json").read_text())["edges"] == [UPPER]
     assert "range too narrow" in (tmp_path / "tables" / "hyperparameters.md").read_text()

@@ -146,5 +146,7 @@ def test_tables_are_files_in_three_formats(results, tmp_path):
     write_report(results, tmp_path)
     for name in ("calibration", "test_set", "ensembles", "agreement_same_class", "separation_test", "similarity"):
         assert {path.suffix for path in (tmp_path / "tables").glob(f"{name}.*")} == {".csv", ".md", ".tex"}
+    assert len((tmp_path / "prediction_measures.csv").read_text().splitlines()) == 1 + 12
+    assert len((tmp_path / "feature_measures.csv").read_text().splitlines()) == 1 + 24
     lines = (tmp_path / "tables" / "ensembles.csv").read_text().splitlines()
     assert lines[0].startswith("loss,members,one member (%)") and len(lines) == 4

@@ -76,7 +76,9 @@ def test_runs_csv_has_a_row_per_member(results):
 
 def test_report_tables(results):
     tables = {table.name: table for table in report_tables(results, make_verdict(results))}
-    assert set(tables) == {"results", "baseline", "pairs", "other_metrics", "hyperparameters", "budget"}
+    assert set(tables) == {
+        "results", "baseline", "pairs", "improvement", "other_metrics", "hyperparameters", "budget",
+    }  # fmt: skip
     main = tables["results"]
     assert main.rows[0][:2] == ["cosine_softmax", "98.08 ± 0.14"] and main.is_bold(0, 0) and not main.is_bold(0, 2)
     assert len(tables["pairs"].rows) == 45 and len(tables["budget"].rows) == 20
