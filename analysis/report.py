@@ -55,7 +55,7 @@ def write_figures(drawn: list[Drawn], folder: Path) -> None:
 
 def _add_measures(results: Results, verdict: dict, tables: list[Table], drawn: list[Drawn]
                   ) -> dict[str, pd.DataFrame]:  # fmt: skip
-    """Add how far the search can be trusted, and what the recorded predictions and features say; and a row per member of
+    """Add how far the search can be trusted, and what is recorded of predictions and features; give a row per member of
     what was measured."""
     from losstune.analysis.figures import draw
     from losstune.analysis.prediction_figures import prediction_figures
