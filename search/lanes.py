@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import logging
 import os
@@ -107,8 +108,14 @@ class Running:
         self._done.wait(ENDING_SECONDS)
         import ray
 
-        with kept(signal.SIGTERM):  # else a run that is told to end while it writes its report would be killed
-            ray.shutdown()
+        # A handle of Tune's that is collected while Ray goes ends this process: so before, or after.
+        gc.collect()
+        gc.disable()
+        try:
+            with kept(signal.SIGTERM):  # else a run that is told to end while it writes its report would be killed
+                ray.shutdown()
+        finally:
+            gc.enable()
 
     def wait(self, seconds: float) -> bool:
         """Whether the lanes have ended, waiting up to so long; raises what ended them if it was an error."""
