@@ -10,12 +10,13 @@ from losstune.analysis.figures import Drawn
 from losstune.analysis.glossary import TERMS
 from losstune.analysis.markup import anchor, figures, html_table, listing, sentence
 from losstune.analysis.page import document
-from losstune.analysis.ranking import MODES, PAPER_MODES
+from losstune.analysis.ranking import DEFAULT, MODES, PAPER_MODES
 from losstune.analysis.results import metric_name, show_p
 from losstune.analysis.tabletext import Table
 from losstune.analysis.wording import listed
 
 PAPER = "Paper mode"  # how the sentences on them begin
+FEW = 3  # panels
 MOST_NAMES = 4  # of studies, in the line below the title
 
 
@@ -72,8 +73,9 @@ def _pairs(verdict: dict, tables: dict[str, Table]) -> str:
     if not verdict["pairs"]:
         return ""
     said = [text for text in verdict["sentences"] if not text.startswith(PAPER)]
-    body = listing(said) if said else "<p>No pair of losses is separated.</p>"
-    return f"{body}<details><summary>All pairs as a table</summary>{html_table(tables['pairs'])}</details>"
+    if not any(pair[DEFAULT] for pair in verdict["pairs"]):
+        said = ["No pair of losses is separated.", *said]
+    return f"{listing(said)}<details><summary>All pairs as a table</summary>{html_table(tables['pairs'])}</details>"
 
 
 def _paper_modes(verdict: dict, tables: dict[str, Table], drawn: list[Drawn]) -> str:
@@ -106,15 +108,20 @@ def _profile(verdict: dict, drawn: list[Drawn]) -> str:
     what = f"errors, 1 - {shares}" if shares else f"{metric_name(verdict['metric'])}, as it is"
     text = (f"Dolan and More's: the share of data sets on which a loss comes within each ratio of the best one, of "
             f"{what}; the other losses in grey. At ratio 1 is the share of data sets that it wins.")  # fmt: skip
-    panels = figures(drawn, "profile", "full")
+    panels = figures(drawn, "profile", _layout(verdict))
     return panels and f'{panels}<p class="quiet">{escape(text)}</p>'
+
+
+def _layout(verdict: dict) -> str:
+    """Of small multiples: a few panels would be huge over the page's full width."""
+    return "full" if len(verdict["losses"]) > FEW else "diagram"
 
 
 def _distribution(verdict: dict, drawn: list[Drawn]) -> str:
     text = ("The share of runs that are better than each score, all studies weighing the same, with a pointwise 95% "
             "bootstrap interval over seeds; the other losses in grey. It is no performance profile: scores are not "
             "compared with the best loss of their study.")  # fmt: skip
-    panels = figures(drawn, "distribution", "full")
+    panels = figures(drawn, "distribution", _layout(verdict))
     return panels and f'{panels}<p class="quiet">{escape(text)}</p>'
 
 

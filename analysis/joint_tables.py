@@ -84,12 +84,14 @@ def pairs_table(verdict: dict) -> Table:
     pairs = sorted(verdict["pairs"], key=lambda pair: not pair[DEFAULT])
     for pair in pairs:
         counts = f"{pair['a_better']} / {pair['equal']} / {pair['b_better']}"
-        found = f"{pair['better']} is better" if pair[DEFAULT] else "not separated"
+        # The signed ranks may favour the loss with the worse average rank.
+        found = "separated" if pair["better"] == pair["loss_a"] else f"separated: {pair['better']} is better"
         rows.append([pair["loss_a"], pair["loss_b"], f"{pair['rank_difference']:.2f}", counts,
-                     show(pair["mean_difference"], metric, sign=True), show_p(pair[f"p_{DEFAULT}"]), found,
+                     show(pair["mean_difference"], metric, sign=True), show_p(pair[f"p_{DEFAULT}"]),
+                     found if pair[DEFAULT] else "not separated",
                      *(_paper_cell(pair, mode) for mode in PAPER_MODES)])  # fmt: skip
     columns = ["better rank", "worse rank", "rank difference", "better / equal / worse",
-               f"mean difference{_unit(metric)}", "p", "finding"]  # fmt: skip
+               f"difference{_unit(metric)}", "p", "finding"]  # fmt: skip
     columns += [f"{SHORT[mode]} (p)" for mode in PAPER_MODES]
     caption = ("All pairs of losses by Wilcoxon's signed-rank test over data sets, p adjusted by Holm. Bold: "
                "separated. The last columns are the paper modes; an asterisk marks what they separate.")  # fmt: skip

@@ -23,10 +23,9 @@ def another(runs, name="other", **about):
     """The same study under another name, of another data set, with the same scores."""
     shutil.copytree(runs / "my", runs / name)
     with changing(runs / name) as connection:
-        for key, new in (("study", {"name": name, "data": "others", **about}), ("identity", {"data digest": "f" * 64})):
-            (held,) = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-            value = json.dumps({**json.loads(held), **new})
-            connection.execute("UPDATE meta SET value = ? WHERE key = ?", (value, key))
+        (study,) = connection.execute("SELECT value FROM meta WHERE key = 'study'").fetchone()
+        changed = {**json.loads(study), "name": name, "data": "others", **about}
+        connection.execute("UPDATE meta SET value = ? WHERE key = 'study'", (json.dumps(changed),))
     return runs / name
 
 
@@ -53,8 +52,16 @@ def test_two_studies_in_one_report(runs, losstune):
     assert headline.partition(".")[0] in text
     assert all(f'href="../../{name}/report/report.html"' in text for name in ("my", "other"))
     assert (page.parent / "../../other/report/report.html").is_file() and files_of(runs / "my" / "report") == before
-    # The test set of the other one, which no report has been made from here, has been looked at.
-    assert [path.parent.name for path in (runs / "test_sets").glob("*/other-*.json")] == ["f" * 16]
+
+
+def test_it_counts_as_a_look_at_the_test_sets(runs, losstune, finished_study):
+    shutil.copytree(finished_study.out.parent / "test_sets", runs / "test_sets")
+    (path,) = (runs / "test_sets").glob("*/my-*.json")
+    noted = json.loads(path.read_text())
+    path.write_text(json.dumps({**noted, "looks": []}))
+    another(runs)
+    assert losstune("report", "my", "other").status == 0
+    assert json.loads(path.read_text()) == noted and noted["looks"] == [[0, 4]]
 
 
 def test_a_study_without_a_report_of_its_own_has_no_link(runs, losstune):
