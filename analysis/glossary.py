@@ -208,7 +208,7 @@ HEADINGS = {
     "R² mean subtracted": "R² cosine", "nearest center right": "NC4",
     **{f"{of}, {what}": "effective rank" for of in ("activations", "weights", "centroids")
        for what in ("effective rank", "participation ratio")},
-    "rank difference": "average rank", "IQM interval": "IQM", "Conover-BH": "paper mode", "Nemenyi": "paper mode",
+    "rank difference": "average rank", "IQM interval": "IQM",
 }  # fmt: skip
 
 

@@ -90,7 +90,8 @@ def _paper_modes(verdict: dict, tables: dict[str, Table], drawn: list[Drawn]) ->
     text += "default test. "
     text += _friedman(verdict["friedman"])
     said = [text for text in verdict["sentences"] if text.startswith(PAPER)]
-    folded = f"<details><summary>What each pair hangs on</summary>{html_table(tables['stability'])}</details>"
+    summary = "<summary>Their findings, and what each hangs on</summary>"
+    folded = f"<details>{summary}{html_table(tables['stability'])}</details>"
     return f"<p>{escape(text)}</p>{listing(said)}{shown}{folded}"
 
 

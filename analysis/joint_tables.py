@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from losstune.analysis.joint import Joint
-from losstune.analysis.ranking import DEFAULT, PAPER_MODES
+from losstune.analysis.ranking import DEFAULT
 from losstune.analysis.results import difference_unit, head, metric_name, show, show_p
 from losstune.analysis.tabletext import Table
 
@@ -88,29 +88,25 @@ def pairs_table(verdict: dict) -> Table:
         found = "separated" if pair["better"] == pair["loss_a"] else f"separated: {pair['better']} is better"
         rows.append([pair["loss_a"], pair["loss_b"], f"{pair['rank_difference']:.2f}", counts,
                      show(pair["mean_difference"], metric, sign=True), show_p(pair[f"p_{DEFAULT}"]),
-                     found if pair[DEFAULT] else "not separated",
-                     *(_paper_cell(pair, mode) for mode in PAPER_MODES)])  # fmt: skip
+                     found if pair[DEFAULT] else "not separated"])  # fmt: skip
     columns = ["better rank", "worse rank", "rank difference", "better / equal / worse",
                f"difference{_unit(metric)}", "p", "finding"]  # fmt: skip
-    columns += [f"{SHORT[mode]} (p)" for mode in PAPER_MODES]
-    caption = ("All pairs of losses by Wilcoxon's signed-rank test over data sets, p adjusted by Holm. Bold: "
-               "separated. The last columns are the paper modes; an asterisk marks what they separate.")  # fmt: skip
+    caption = "All pairs of losses by Wilcoxon's signed-rank test over data sets, p adjusted by Holm. Bold: separated."
     bold = frozenset(place for place, pair in enumerate(pairs) if pair[DEFAULT])
     return Table("pairs", caption, columns, rows, bold, frozenset({0, 1, 6}), frozenset({0, 1, 6}))
-
-
-def _paper_cell(pair: dict, mode: str) -> str:
-    return show_p(pair[f"p_{mode}"]) + "*" * pair[mode]
 
 
 def stability_table(verdict: dict) -> Table:
     """What the paper modes say of each pair, and which other losses it hangs on; what would turn over first."""
     found = sorted(verdict["stability"], key=lambda row: not row["changes_without"])
-    rows = [[row["loss_a"], row["loss_b"], SHORT[row["mode"]], "separated" if row["separated"] else "not separated",
+    p = {(frozenset((pair["loss_a"], pair["loss_b"])), mode): pair[f"p_{mode}"]
+         for pair in verdict["pairs"] for mode in SHORT}  # fmt: skip
+    rows = [[row["loss_a"], row["loss_b"], SHORT[row["mode"]], show_p(p[frozenset((row["loss_a"], row["loss_b"])),
+             row["mode"]]), "separated" if row["separated"] else "not separated",
              ", ".join(row["changes_without"]) or "nothing"] for row in found]  # fmt: skip
     caption = ("What the paper modes say of each pair, and the other losses each of which would turn it over by its "
                "absence. Bold: there are some. The default test looks at the two losses alone; others matter only "
                "through Holm's adjustment.")  # fmt: skip
     bold = frozenset(place for place, row in enumerate(found) if row["changes_without"])
-    columns = ["loss", "other loss", "paper mode", "verdict", "turned over without"]
-    return Table("stability", caption, columns, rows, bold, frozenset(range(5)), frozenset({0, 1, 4}))
+    columns = ["loss", "other loss", "paper mode", "its p", "finding", "turned over without"]
+    return Table("stability", caption, columns, rows, bold, frozenset({0, 1, 2, 4, 5}), frozenset({0, 1, 5}))
