@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -35,6 +36,7 @@ def measure_figure(curves: pd.DataFrame, title: str) -> Figure:
     grid = d.panels(figure, rows, columns, MARGINS)
     for axes, loss in zip(grid, by_loss, strict=False):
         _panel(axes, by_loss, loss)
+        _limit(axes, curves)
     for axes in grid[len(by_loss) :]:
         axes.set_visible(False)
     width, height = figure.get_size_inches()
@@ -53,9 +55,17 @@ def _panel(axes: Axes, by_loss: dict[str, pd.DataFrame], loss: str) -> None:
     (dot,) = axes.plot(last["epoch"], last["mean"], "o", color=d.BEST, ms=4)
     d.hover(dot, f"{loss}, epoch {last['epoch']}: mean {last['mean']:.4g}, {last['low']:.4g} to {last['high']:.4g} "
                  f"over {last['seeds']} seeds")  # fmt: skip
-    everything = pd.concat([one[["mean", "low", "high"]] for one in by_loss.values()])
-    d.number_axis(axes.yaxis, everything.to_numpy())
     axes.set_title(loss, loc="left", fontweight="bold")
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     axes.set_xlabel("epoch")
     d.bare(axes, "y")
+
+
+def _limit(axes: Axes, curves: pd.DataFrame) -> None:
+    """The same limits for every panel, so that they compare: what there is of all losses, and some room."""
+    d.number_axis(axes.yaxis, curves[["low", "high"]].to_numpy())
+    ends = curves["low"].min(), curves["high"].max()
+    forth, back = axes.yaxis.get_transform(), axes.yaxis.get_transform().inverted()
+    low, high = forth.transform(np.array(ends))
+    if high > low:
+        axes.set_ylim(*back.transform(np.array([low - 0.05 * (high - low), high + 0.05 * (high - low)])))

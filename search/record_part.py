@@ -43,8 +43,9 @@ class RecordPart(Part):
     looked at. layers: how similar so many test examples are in each layer. train_examples: how many training examples
     are looked at, for features and for statistics; the test examples all are.
     curves: after how many epochs, over and over, those training examples are measured: the margin's bias, neural
-    collapse and class separation over training. false: not at all. It takes about as long as three evaluations of so
-    many examples, on a member's own network.
+    collapse and class separation over training. false: not at all. Each time takes an evaluation of so many examples,
+    member after member, three where their features exceed 512 MiB, and sums in float64: a third to four fifths of an
+    epoch of one member, measured on a CPU, plus 6 s for 2048 features of 4,000 examples of 1,000 classes.
     """
 
     features: Annotated[Any, _whole(None, "all")] = 1000

@@ -11,7 +11,7 @@ from feature_data import HAND, record
 from losstune.analysis.followed import training_measures
 from losstune.analysis.report import write_report
 from losstune.analysis.results import TRAINING_MEASURES
-from losstune.analysis.training_curve_figures import training_curve_figures
+from losstune.analysis.training_curve_figures import measure_figure, training_curve_figures
 from losstune.analysis.training_curves import TITLES, training_curves, training_tables
 
 # Two losses; of b's second seed the measure is not defined in epoch 4.
@@ -71,6 +71,17 @@ def test_measures_are_those_of_the_statistics_by_hand():
     # Unit rows (1, 0), (0, 1), (-1, 0), (0, -1): within 1 - 1/2, overall 1.
     assert found["class_separation"] == pytest.approx(0.5, abs=1e-12)
     assert set(found) | {"margin_bias"} == set(TITLES)
+
+
+@pytest.mark.parametrize("factor", [1, 30])
+def test_panels_have_the_same_limits_and_hold_every_seed(results, factor):
+    """Also on a log scale, where values span more than a decade."""
+    values = {**BIAS, "a": {0: {2: 2.0 * factor, 4: 1.0, 5: 0.5}}}
+    figure = measure_figure(training_curves(followed(results, values)), "margin bias")
+    limits = {axes.get_ylim() for axes in figure.axes}
+    ((low, high),) = limits
+    assert low < 0.5 and high > 2 * factor and [axes.get_title("left") for axes in figure.axes] == ["b", "a"]
+    assert {axes.get_yscale() for axes in figure.axes} == {"log" if factor > 1 else "linear"}
 
 
 def test_page_has_them_where_they_were_followed_and_only_there(results, make_results, tmp_path):
