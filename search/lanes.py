@@ -153,7 +153,7 @@ class Running:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         plan = self.plan
-        self._test = ray.put(plan.test)
+        self._test = ray.put((plan.test, plan.others))
         scorer = self._job.scorer
         floor = {name: scorer.floor(plan.train.y, split)
                  for name, split in (("validation", plan.validation), ("test", plan.test))}  # fmt: skip

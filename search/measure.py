@@ -11,6 +11,7 @@ import numpy as np
 
 from losstune.search import coarse_to_fine, grids
 from losstune.search.methods import PLANNED, wanted_of
+from losstune.search.other_data import transferred_examples
 from losstune.search.plan import Plan, Sizes
 from losstune.search.points import size
 from losstune.search.record_part import recording
@@ -101,7 +102,7 @@ def measured(plan: Plan) -> list[str]:
         f"{stack.choice.together}",
         f"time      about {hours:.2g} h on {slots} {'slot' if slots == 1 else 'slots'}, plus half a minute to start "
         f"and to report",
-        f"disk      at most {disk / 1e6:.0f} MB, of which {members * recorded / 1e6:.0f} MB recorded features "
+        f"disk      at most {disk / 1e6:.0f} MB, of which {members * recorded / 1e6:.0f} MB records "
         f"({recorded / 1e6:.2g} MB per confirmed member; record: null keeps none)",
         f"memory    about {(slots * memory + 0.7e9) / 1e9:.1f} GB",
     ]  # fmt: skip
@@ -113,7 +114,8 @@ def _recorded_bytes(plan: Plan, stack: Any) -> int:
 
     wanted = recording(plan.study.record)
     train = len(plan.train) + (len(plan.validation) if plan.study.confirm.train_on == "all" else 0)
-    return bytes_per_member(wanted, stack, train, len(plan.test)) if wanted else 0
+    inside = bytes_per_member(wanted, stack, train, len(plan.test)) if wanted and wanted.looks_inside else 0
+    return inside + 2 * stack.in_features * transferred_examples(plan)
 
 
 def _probe(plan: Plan) -> tuple[float, Any]:

@@ -29,6 +29,12 @@ def pack(study: Study, place: Path) -> dict[str, Any]:
     for field in ("data", "network", "metric"):
         if field in fields:
             fields[field] = _taken(study, field, str(fields[field]), work)
+    record = fields.get("record") or {}
+    if record.get("shifted") or record.get("transfer"):
+        shifted = {name: _taken(study, f"record.shifted.{name}", spec, work)
+                   for name, spec in (record.get("shifted") or {}).items()}  # fmt: skip
+        transfer = [_taken(study, "record.transfer", spec, work) for spec in record.get("transfer") or []]
+        fields["record"] = {**record, "shifted": shifted, "transfer": transfer}
     size = sum(path.stat().st_size for path in work.rglob("*") if path.is_file())
     if size > LARGEST:
         raise InputError(f"{study.where}: the files beside it are {size / 2**20:.0f} MiB; allowed: up to "

@@ -7,12 +7,13 @@ import math
 import os
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import psutil
 
+from losstune.search.other_data import check_other_data, load_other_data
 from losstune.search.recipe_part import RecipePart, identity_of
 from losstune.search.study import Study
 from losstune.spaces import SPACES, InputError, members_of, plugin_source, space_of
@@ -23,11 +24,12 @@ from losstune.trainables.datasets import Sizes as KnownSizes
 from losstune.trainables.datasets.degrading import degraded, number_of
 from losstune.trainables.datasets.splitting import hold_out
 from losstune.trainables.metrics import METRICS, Metric, comparable, constant_score, resolve_metric
+from losstune.trainables.other_data import OtherData
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A study with its data. test is kept apart: lanes get it in confirm only."""
+    """A study with its data. test and others, what record names, are kept apart: lanes get them in confirm only."""
 
     study: Study
     train: Split
@@ -37,6 +39,7 @@ class Plan:
     class_names: tuple[str, ...]
     digest: str
     metric: Metric
+    others: OtherData = OtherData()
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -93,6 +96,7 @@ def _make_plan(study: Study) -> Plan:
                 metric)  # fmt: skip
     check_sizes(study, sizes_of(plan))
     check_network(study, sizes_of(plan))
+    plan = replace(plan, others=load_other_data(study, plan.input_shape, plan.class_names, data_root()))
     study.settle(dataset.num_classes)
     for split in (plan.validation, plan.test):
         score = constant_score(metric, plan.train.y, split.y, plan.num_classes)
@@ -131,6 +135,7 @@ def check_sizes(study: Study, sizes: Sizes) -> None:
     if study.recipe.batch_size > sizes.n_train:
         raise InputError(f"recipe.batch_size: {study.recipe.batch_size} is more than the "
                          f"{sizes.n_train} training examples; allowed: 1 to {sizes.n_train}")  # fmt: skip
+    check_other_data(study, sizes.input_shape, data_root())
     weights = study.recipe.class_weights
     if not isinstance(weights, str) and len(weights) != sizes.num_classes:
         raise InputError(f"recipe.class_weights: {len(weights)} weights for {sizes.num_classes} "

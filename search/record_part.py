@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from losstune.search.fields import Part
+from losstune.trainables.corruptions import CORRUPTIONS
 from losstune.trainables.features import Curves, Recording
 
 MOST_LAYER_EXAMPLES = 4096  # their number squared is stored per layer
@@ -36,6 +37,15 @@ def _every(value: Any) -> Any:
     return value
 
 
+def _corruptions(value: Any) -> Any:
+    if value is None or isinstance(value, bool):
+        return tuple(CORRUPTIONS) if value else ()
+    known = isinstance(value, list | tuple) and all(isinstance(name, str) and name in CORRUPTIONS for name in value)
+    if not known or len(set(value)) < len(value):
+        raise ValueError(f"should be true, false, or a list of {', '.join(CORRUPTIONS)}")
+    return value
+
+
 class RecordPart(Part):
     """What is kept of each confirmed member beside predictions and weights; 0 or null: none.
 
@@ -46,12 +56,22 @@ class RecordPart(Part):
     collapse and class separation over training. false: not at all. Each time takes an evaluation of so many examples,
     member after member, three where their features exceed 512 MiB, and sums in float64: a third to four fifths of an
     epoch of one member, measured on a CPU, plus 6 s for 2048 features of 4,000 examples of 1,000 classes.
+    corruptions: how well corrupted test images are recognized; true: all of trainables/corruptions.py, or their names;
+    of so many test examples at most, corruption_examples. shifted: test sets of the same classes, by a name each; of
+    data sets as `data` takes them the test split. transfer: data sets of any classes, as `data` takes them, whose
+    penultimate features are kept, of so many examples at most of training and of test, transfer_examples; those of the
+    study's own data are kept then too, and own is only these.
     """
 
     features: Annotated[Any, _whole(None, "all")] = 1000
     layers: Annotated[Any, _whole(MOST_LAYER_EXAMPLES)] = 256
     train_examples: Annotated[Any, _whole(None)] = 10_000
     curves: Annotated[Any, BeforeValidator(_every)] = 0
+    corruptions: Annotated[tuple[str, ...], BeforeValidator(_corruptions)] = ()
+    corruption_examples: Annotated[Any, _whole(None)] = 10_000
+    shifted: dict[Annotated[str, Field(pattern=r"^[\w.+-][\w .+-]{0,39}$")], str] = {}
+    transfer: tuple[str, ...] = ()
+    transfer_examples: Annotated[Any, _whole(None)] = 5_000
 
     @model_validator(mode="after")
     def _check(self) -> RecordPart:
@@ -68,4 +88,6 @@ def recording(part: RecordPart | None) -> Recording | None:
     from losstune.analysis.followed import training_measures
 
     curves = Curves(part.curves, training_measures) if part.curves else None
-    return Recording(None if part.features == "all" else part.features, part.layers, part.train_examples, curves)
+    return Recording(None if part.features == "all" else part.features, part.layers, part.train_examples, curves,
+                     part.corruptions if part.corruption_examples else (), part.corruption_examples,
+                     bool(part.shifted or part.transfer))  # fmt: skip

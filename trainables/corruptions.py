@@ -11,7 +11,7 @@ What differs from that code, so that numbers here are not those of its published
   the same, and a pixel across which the edge of a cell runs is a mixture: cells of 28 pixels in 26 would else jump.
 - Motion blur is drawn along a line at a random angle within 45 degrees of horizontal, trailing as half of a normal
   distribution, as ImageMagick's is; edges are repeated by every blur.
-- Values are rounded to the nearest grey level, not cut off.
+- Values are rounded to the nearest grey level, not cut off. White need not be 255: see white_level.
 
 Random draws are of NumPy's RandomState, whose streams never change, seeded by corruption, severity and the example's
 index: the same for every loss, seed, batch and machine.
@@ -46,10 +46,11 @@ class Corruption:
     values: tuple[Any, ...]
 
 
-def corrupt(images: np.ndarray, name: str, severity: int, indices: np.ndarray) -> np.ndarray:
+def corrupt(images: np.ndarray, name: str, severity: int, indices: np.ndarray, white: int = 255) -> np.ndarray:
     """Images (n, C, H, W) uint8 as a corruption leaves them at a severity from 1 to 5: the same shape and type.
 
     indices: (n,) whole numbers, which example of its split each image is; what is random depends on that alone.
+    white: the level of white, see white_level.
     InputError for what is not such images, sides below 8 pixels, unknown names and severities.
     """
     check_corruption(name)
@@ -58,8 +59,14 @@ def corrupt(images: np.ndarray, name: str, severity: int, indices: np.ndarray) -
         raise InputError(f"{name}: severity {severity!r} of {len(images)} {images.dtype} images with {len(indices)} "
                          "indices; allowed: 1 to 5, of uint8 images with an index each")  # fmt: skip
     chosen = CORRUPTIONS[name]
-    found = chosen.function(images / 255, chosen.values[severity - 1], _draws(name, severity, indices))
-    return np.rint(255 * np.clip(found, 0, 1)).astype(np.uint8)
+    found = chosen.function(images / white, chosen.values[severity - 1], _draws(name, severity, indices))
+    return np.rint(white * np.clip(found, 0, 1)).astype(np.uint8)
+
+
+def white_level(images: np.ndarray) -> int:
+    """255; of a data set in few levels, such as 0 to 16, whose images (n, C, H, W) are all below 128, their largest."""
+    largest = int(images.max(initial=0))
+    return 255 if largest >= 128 or largest == 0 else largest
 
 
 def _draws(name: str, severity: int, indices: np.ndarray) -> Draws:

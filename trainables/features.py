@@ -35,17 +35,27 @@ class Recording:
     features: of how many examples of each split the penultimate features are kept; None: of all.
     layers: of how many test examples the layers' Gram matrices are kept.
     train_examples: how many training examples are looked at, for statistics and features.
-    With none of these there is no record; else statistics of all test examples are in it.
+    With none of these there are no features; else statistics of all test examples are among them.
     curves: what is reported with epochs, no part of the record; needs train_examples.
+    corruptions: by name, of so many test examples at most, corruption_examples. elsewhere: whether other data come
+    with the test split: shifted test sets, or data sets to transfer to.
     """
 
     features: int | None = 1000
     layers: int = 256
     train_examples: int = 10_000
     curves: Curves | None = None
+    corruptions: tuple[str, ...] = ()
+    corruption_examples: int = 10_000
+    elsewhere: bool = False
+
+    @property
+    def looks_inside(self) -> bool:
+        """Whether there is a record of features, features/NAME.npz."""
+        return self.features != 0 or self.layers > 0 or self.train_examples > 0
 
     def __bool__(self) -> bool:
-        return self.features != 0 or self.layers > 0 or self.train_examples > 0
+        return self.looks_inside or bool(self.corruptions) or self.elsewhere
 
 
 @dataclass(frozen=True, eq=False)

@@ -121,24 +121,28 @@ class Inputs:
         normalized = self._normalized_copy()
         if normalized is not None:
             return normalized[start:stop]
-        return self._evaluated(self._stored[start:stop] if self.resident else self._stream.range(start, stop))
+        return self.evaluated(self._stored[start:stop] if self.resident else self._stream.range(start, stop))
 
     def at(self, indices: Tensor) -> Tensor:
         """The inputs (n, *shape) at indices (n,) int64 on the CPU, as evaluation sees them. InputError as batches."""
-        if not self.resident:
-            return self._evaluated(self._stream.at(indices.numpy()))
-        on_device = indices.to(self.device)
         if self._copy is not None:
-            return self._copy.index_select(0, on_device)
-        return self._evaluated(self._stored.index_select(0, on_device))
+            return self._copy.index_select(0, indices.to(self.device))
+        return self.evaluated(self.stored(indices))
 
-    def _evaluated(self, stored: Tensor) -> Tensor:
+    def stored(self, indices: Tensor) -> Tensor:
+        """The examples (n, *shape) at indices (n,) int64 on the CPU as they are stored. InputError as batches."""
+        if not self.resident:
+            return self._stream.at(indices.numpy())
+        return self._stored.index_select(0, indices.to(self.device))
+
+    def evaluated(self, stored: Tensor) -> Tensor:
+        """Examples (n, *shape) on the device, as they are stored, as evaluation sees them."""
         return self.normalization(self.augmentation.at_test(stored) if self.augmentation else stored)
 
     def _normalized_copy(self) -> Tensor | None:
         """All inputs as evaluation sees them, where they are few: without augmentation a step is a single gather."""
         if self._copy is None and self.resident and 4 * self._stored.numel() <= _COPY:
-            self._copy = self._evaluated(self._stored)
+            self._copy = self.evaluated(self._stored)
         return self._copy
 
 

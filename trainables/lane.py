@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from losstune.trainables.job import Job
 from losstune.trainables.losses.combine import loss_of
 from losstune.trainables.messages import Exchange, Order, Orders, Report, Saved
 from losstune.trainables.metrics import NotScored, comparable
+from losstune.trainables.other_data import OtherData
 from losstune.trainables.recording import Recorder
 from losstune.trainables.scoring import Scorer
 from losstune.trainables.stall import StallGuard, stall_path
@@ -162,7 +164,7 @@ class Lane:
                 self.leaving = self.talk.hear(None).leave
             return False
         for order in orders.start:
-            self._start(order, orders.test)
+            self._start(order, orders.test, orders.others)
         self._rest()
         return True
 
@@ -273,11 +275,11 @@ class Lane:
         held.curve, held.seconds = [], 0.0
         return report
 
-    def _start(self, order: Order, test: Any) -> None:
+    def _start(self, order: Order, test: Any, others: Any) -> None:
         """Take a trial in, now or when its time has come, from its start or its latest checkpoint that can be read."""
         self.guard.moved()
         if order.trial.phase != "search" and self.phase == "search":
-            self._enter_confirm(test)
+            self._enter_confirm(test, others)
         coming = _Coming(order, self._state_of(order))
         if self.alone and order.trial.phase == "search" and coming.due > self.clock:
             self.later.append(coming)
@@ -307,12 +309,14 @@ class Lane:
         self.held[coming.order.trial.id] = _Held(coming.order, self.training_seconds)
         self.stack.join(coming.order.trial, coming.state)
 
-    def _enter_confirm(self, test: Split) -> None:
+    def _enter_confirm(self, test: Split, others: OtherData | None) -> None:
         if self.held or self.later:
             raise RuntimeError("a lane was given the test split while it still searches")
         self.phase, self.test = "confirm", self.job.inputs(test, self.normalization)
         self.stack = self._stack(self.train.joined(self.validation) if self.job.confirm_on_all else self.train)
-        self.recorder = Recorder(self.job.record, self.stack, self.test) if self.job.record else None
+        if self.job.record:
+            prepare = partial(self.job.inputs, normalization=self.normalization)
+            self.recorder = Recorder(self.job.record, self.stack, self.test, others, prepare)
 
     def _measured(self, order: Order) -> dict[str, Any]:
         """A confirmed member's metrics on validation and test, and the digests of the files that are kept of it.

@@ -34,7 +34,7 @@ class Report:
     after some epochs of a confirm also "measures": {name: [..]}, of training examples.
     seconds: slot time it took since then. failure: why it failed, if so; metric_raised: the study's metric raised.
     results: what confirm measured at the end, files: the sha256 of what it wrote then, "predictions",
-    "weights" and, where it could be recorded, "features".
+    "weights" and, where they could be recorded, "features", "robustness" and "transfer".
     left: the trial has left the lane, and its places are free: it has come to its end, has failed, was let go because
     it was asked to be stopped (then the epochs since the decision only cost), or is parked: let go unfinished.
     """
@@ -89,7 +89,8 @@ class Order:
 
 @dataclass
 class Orders:
-    """What a lane is to do now. park: let all trials go after a checkpoint. test: the sealed split, in confirm only.
+    """What a lane is to do now. park: let all trials go after a checkpoint. test: the sealed split, in confirm only;
+    others: the OtherData that come with it, if any.
 
     leave: its machine is about to go; the lane ends, its trials parked, to be started again on another.
 
@@ -103,6 +104,7 @@ class Orders:
     done: bool = False
     leave: bool = False
     test: Any = None
+    others: Any = None
 
 
 class Exchange(Protocol):

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from losstune.trainables import features as records
+from losstune.trainables import robustness, transferred
+from losstune.trainables.datasets import Split
 from losstune.trainables.disk import DiskError
 from losstune.trainables.evaluation import as_memory_allows
 from losstune.trainables.feature_statistics import FeatureStatistics, feature_statistics
@@ -21,13 +23,18 @@ from losstune.trainables.layers import Layer, gram_matrices, layers_of
 from losstune.trainables.losses import parts
 from losstune.trainables.losses.combine import loss_of
 from losstune.trainables.margin import margin_bias
+from losstune.trainables.other_data import OWN, OtherData
+from losstune.trainables.robustness_recording import RobustnessRecorder
 from losstune.trainables.rows import HEAD, Named
 from losstune.trainables.seeds import derive
 from losstune.trainables.states import evaluated, set_weights
 from losstune.trainables.storage import Place
 from losstune.trainables.trainer import Stack
+from losstune.trainables.transferred import Transferred
 from losstune.trainables.trial import Trial
 
+NOTED = {"features": "features are", "robustness": "scores on other test sets are",
+         "transfer": "features of other data are"}  # fmt: skip
 REMEMBERED = 2**29  # bytes of a split's features that are kept between the two passes over them
 Batches = Callable[[], Iterator[tuple[Tensor, Tensor]]]
 
@@ -35,26 +42,51 @@ Batches = Callable[[], Iterator[tuple[Tensor, Tensor]]]
 class Recorder:
     """Records the members of a confirm, one after another, by a network of its own.
 
-    stack: the confirm's. test: inputs of the test split. Training is not touched: neither its networks nor its draws.
+    stack: the confirm's. test: inputs of the test split. others: other data, of which prepare makes inputs. Training is
+    not touched: neither its networks nor its draws.
     """
 
-    def __init__(self, wanted: Recording, stack: Stack, test: Inputs):
+    def __init__(self, wanted: Recording, stack: Stack, test: Inputs, others: OtherData | None,
+                 prepare: Callable[[Split], Inputs]):  # fmt: skip
         self.wanted, self.stack, self.device = wanted, stack, stack.device
+        self.others, self.prepare = others or OtherData(), prepare
         self.inputs = {"train": stack.training, "test": test}
         # The same examples for every loss and seed, and in every study of the same data and split.
-        self.order = {split: stratified_order(inputs.y.cpu().numpy(), derive("features", split) % 2**32)
-                      for split, inputs in self.inputs.items()}  # fmt: skip
-        self.order["train"] = self.order["train"][: wanted.train_examples]
+        self.full_order = {split: stratified_order(inputs.y.cpu().numpy(), derive("features", split) % 2**32)
+                           for split, inputs in self.inputs.items()}  # fmt: skip
+        self.order = {**self.full_order, "train": self.full_order["train"][: wanted.train_examples]}
+        self._add_transfer()
+
+    def _add_transfer(self) -> None:
+        for split, order in self.full_order.items():
+            self.inputs[f"{OWN}/{split}"] = self.inputs[split]
+            self.order[f"{OWN}/{split}"] = order[: self.others.own_examples]
+            for name, data in self.others.transfer.items():
+                inputs = self.prepare(getattr(data, split))
+                self.inputs[f"{name}/{split}"], self.order[f"{name}/{split}"] = inputs, np.arange(len(inputs))
 
     def write(self, folder: Place, name: str, loss: str, state: dict[str, Named]) -> dict[str, str]:
-        """Record a member of a loss by its parameters and buffers, in features/NAME.npz of a study's folder.
+        """Record a member of a loss, the trial NAME of the stack, by its parameters and buffers, in a study's folder:
+        in features/NAME.npz, robustness/NAME.json and transfer/NAME.npz, as far as they are wanted.
 
-        The sha256 of the file, by its kind; nothing where it cannot be recorded, which the stack notes. DiskError.
+        The sha256 of each file, by its kind; not of what cannot be recorded, which the stack notes. DiskError.
         """
-        with self._noting("features are not recorded"):
-            found = self.record(loss, state)
-            return {"features": records.write(folder / "features" / f"{name}.npz", found)}
-        return {}
+        wanted: dict[str, Callable[[], str]] = {}
+        if self.wanted.looks_inside:
+            path = folder / "features" / f"{name}.npz"
+            wanted["features"] = lambda: records.write(path, self.record(loss, state))
+        if self.wanted.corruptions or self.others.shifted:
+            scores = folder / "robustness" / f"{name}.json"
+            wanted["robustness"] = lambda: robustness.write(scores, self.robustness.measure(name, loss))
+        if self.others.own_examples:
+            others = folder / "transfer" / f"{name}.npz"
+            wanted["transfer"] = lambda: transferred.write(others, self.transferred(state))
+        return {kind: digest for kind, work in wanted.items() if (digest := self._written(kind, work)) is not None}
+
+    def _written(self, kind: str, work: Callable[[], str]) -> str | None:
+        with self._noting(f"{NOTED[kind]} not recorded"):
+            return work()
+        return None
 
     @contextlib.contextmanager
     def _noting(self, what: str) -> Iterator[None]:
@@ -102,6 +134,26 @@ class Recorder:
 
         return as_memory_allows(self.inputs["train"], measure)
 
+    @cached_property
+    def robustness(self) -> RobustnessRecorder:
+        order = self.full_order["test"][: self.wanted.corruption_examples]
+        return RobustnessRecorder(self.wanted.corruptions, self.stack, self.inputs["test"], order, self.others.shifted,
+                                  self.prepare)  # fmt: skip
+
+    @torch.no_grad()
+    def transferred(self, state: dict[str, Named]) -> dict[str, Transferred]:
+        """Features of a member's own data and of the other data sets."""
+        set_weights(self.network, state["parameters"], state["buffers"])
+        found = {}
+        for name, data in {OWN: None, **self.others.transfer}.items():
+            kept = [as_memory_allows(self.inputs[key], partial(self._all_examples, key))
+                    for key in (f"{name}/train", f"{name}/test")]  # fmt: skip
+            found[name] = Transferred(*kept, "" if data is None else data.digest)
+        return found
+
+    def _all_examples(self, split: str, size: int) -> Examples:
+        return self._examples(split, partial(self._features, split, size), len(self.order[split]))
+
     @torch.no_grad()
     def record(self, loss: str, state: dict[str, Named]) -> Features:
         """What is wanted of a member."""
@@ -110,7 +162,7 @@ class Recorder:
         return as_memory_allows(self.inputs["test"], partial(self._record, weight, bias))
 
     def _record(self, weight: Tensor | None, bias: Tensor | None, size: int) -> Features:
-        batches = {split: self._remembered(split, size) for split, order in self.order.items() if len(order)}
+        batches = {split: self._remembered(split, size) for split in ("train", "test") if len(self.order[split])}
         statistics: dict[str, FeatureStatistics] = {}
         for split, own in batches.items():
             centers = torch.from_numpy(statistics["train"].class_means) if "train" in statistics else None

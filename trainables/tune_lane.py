@@ -44,7 +44,7 @@ class RayExchange:
             return None
         orders = self._received()
         if orders.test is not None:
-            orders.test = ray.get(orders.test[0])
+            orders.test, orders.others = ray.get(orders.test[0])
         return orders
 
     def _received(self) -> Orders:

@@ -20,8 +20,9 @@ from losstune.trainables.storage import Place, Stored, files_in
 Row = dict[str, Any]
 LARGEST_PID = 2**31 - 1
 _CUT_SHORT = re.compile(r"\..+\.(\d+)(-wal|-shm|-journal)?")  # ".NAME.PID": a write that never took its name
-# What is kept of a confirmed member, and how it is stored. Not of all: features are a study's choice.
-KEPT = {"predictions": "npz", "weights": "pt", "features": "npz"}
+# What is kept of a confirmed member, and how it is stored; of these RECORDS only where the study wants them.
+KEPT = {"predictions": "npz", "weights": "pt", "features": "npz", "robustness": "json", "transfer": "npz"}
+RECORDS = {"features", "robustness", "transfer"}
 
 
 def needless(folder: Path, stored: Place, rows: Iterable[Row]) -> dict[Place, int]:
@@ -75,10 +76,10 @@ def first_members(
 def damaged_files(folder: Place, row: Row, weights_needed: bool) -> list[str]:
     """The files of a confirmed member that are not what was written, or missing.
 
-    Features, which members of older studies do not have, only where they were written.
+    Records, which not all members have, only where they were written.
     """
     known = row["files"] or {}
-    looked_at = {"predictions", *(["weights"] if weights_needed else []), *(known.keys() & {"features"})}
+    looked_at = {"predictions", *(["weights"] if weights_needed else []), *(known.keys() & RECORDS)}
     found = []
     for kind in (kind for kind in KEPT if kind in looked_at):
         digest = digest_of(folder / kept_name(kind, row["id"]))

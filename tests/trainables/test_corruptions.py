@@ -9,7 +9,7 @@ from scipy import stats
 from sklearn.datasets import load_digits
 
 from losstune.spaces import InputError
-from losstune.trainables.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from losstune.trainables.corruptions import CORRUPTIONS, SEVERITIES, corrupt, white_level
 
 DIGITS = np.rint(load_digits().images[:300, None] * 255 / 16).astype(np.uint8)
 
@@ -152,6 +152,17 @@ def test_jpeg_is_pillows_at_the_quality_of_the_severity():
     buffer = io.BytesIO()
     Image.fromarray(colour[1].transpose(1, 2, 0)).save(buffer, "JPEG", quality=40)
     assert np.array_equal(found[1], np.asarray(Image.open(buffer)).transpose(2, 0, 1))
+
+
+def test_images_in_few_levels_are_corrupted_as_those_of_255():
+    """scikit-learn's digits have 17: noise of 0.1 is 1.6 of their levels, not 25."""
+    few = load_digits().images[:200, None].astype(np.uint8)
+    assert white_level(few) == 16 and white_level(DIGITS) == 255 and white_level(np.zeros_like(few)) == 255
+    for name in CORRUPTIONS:
+        found, like = (corrupt(x, name, 4, np.arange(200), white_level(x)) for x in (few, DIGITS[:200]))
+        assert found.max() <= 16
+        if name not in ("shot_noise", "jpeg_compression"):  # which see the rounding of the image itself
+            assert np.abs(found / 16 - like / 255).max() < 0.5 / 16 + 1.1 / 255
 
 
 @pytest.mark.parametrize(("images", "name", "severity", "message"), [
