@@ -110,6 +110,14 @@ TERMS = {
         "How far the class means are from lying along the final layer's weights, in equally separated directions; 0 "
         "where they do."
     ),
+    "mCE": (
+        "Mean corruption error (Hendrycks and Dietterich 2019): a loss's errors on images with noise, blur and the "
+        "like, summed over five severities and divided by the baseline's with the same seed; the mean over the "
+        "corruptions. 100%: as the baseline."
+    ),
+    "relative mCE": (
+        "The same of what the corruptions cost: errors beyond those on the images as they are."
+    ),
     "range too narrow": (
         "The chosen value of a hyperparameter lies at an end of what was searched: the best may lie outside, and the "
         "loss may have been compared at less than its best."

@@ -87,6 +87,23 @@ def _sparsity(results: Results, verdict: dict, tables: dict, drawn: list) -> str
     return html_table(tables["sparsity"]) if "sparsity" in tables else ""
 
 
+def _corruptions(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
+    if "corruptions" not in tables:
+        return ""
+    key = ('<ul class="keys"><li>solid: the lowest error on corrupted images</li><li>dashed: the baseline</li>'
+           "<li>grey: the other losses</li><li>severity 0: as it is</li></ul>")  # fmt: skip
+    folded = f"<details><summary>Corruption by corruption</summary>{html_table(tables['corruption_errors'])}</details>"
+    return html_table(tables["corruptions"]) + key + figures(drawn, "corruptions", "small") + folded
+
+
+def _shifted(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
+    return html_table(tables["shifted"]) if "shifted" in tables else ""
+
+
+def _transfer(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
+    return html_table(tables["transfer"]) if "transfer" in tables else ""
+
+
 def _left_out(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
     """Members that the sections above do not count."""
     return listing(verdict["left_out_of_measures"]) if verdict.get("left_out_of_measures") else ""
@@ -104,5 +121,8 @@ MEASURES: list[tuple[str, str, Section]] = [
     ("spectra", "Spectra", _spectra),
     ("similarity", "Similarity of representations", _similarity),
     ("sparsity", "Sparsity of activations", _sparsity),
+    ("corruptions", "Corrupted images", _corruptions),
+    ("shifted", "Shifted test sets", _shifted),
+    ("transfer", "Transfer to other data", _transfer),
     ("left-out", "Not in these measures", _left_out),
 ]

@@ -14,10 +14,13 @@ from losstune.analysis.prediction_tables import prediction_tables
 from losstune.analysis.representation_tables import representation_tables
 from losstune.analysis.represented import measure_features
 from losstune.analysis.results import Results
+from losstune.analysis.robustness import measure_robustness
+from losstune.analysis.robustness_tables import robustness_tables, transfer_table_of
 from losstune.analysis.search_honesty import search_honesty, sentences
 from losstune.analysis.tables import report_tables, results_frame, runs_frame
 from losstune.analysis.tabletext import Table
 from losstune.analysis.training_curves import training_curves, training_tables
+from losstune.analysis.transferred import PROBE_COLUMNS, measure_transfer
 from losstune.analysis.verdict import make_verdict
 
 if TYPE_CHECKING:
@@ -28,8 +31,9 @@ def write_report(results: Results, folder: str | Path) -> Path:
     """Write the report of a study into folder (made if missing) and return the path of report.html.
 
     report.html (self-contained), table.csv, runs.csv, prediction_measures.csv and feature_measures.csv (a row per
-    confirmed member, of features one per split), verdict.json, figures/*.svg and *.pdf, tables/*.csv, *.md and *.tex.
-    The same results give the same bytes. Each file is replaced as a whole; an interruption leaves no half-written one.
+    confirmed member, of features one per split), transfer.csv where features of other data are kept, verdict.json,
+    figures/*.svg and *.pdf, tables/*.csv, *.md and *.tex. The same results give the same bytes. Each file is replaced
+    as a whole; an interruption leaves no half-written one.
     """
     # matplotlib takes a second to import, and verdicts and tables do not need it.
     from losstune.analysis.figures import draw_all
@@ -40,6 +44,7 @@ def write_report(results: Results, folder: str | Path) -> Path:
     tables, drawn = report_tables(results, verdict), draw_all(results, frame)
     for name, measured in _add_measures(results, verdict, tables, drawn).items():
         write_file(folder / f"{name}.csv", measured.to_csv(index=False, lineterminator="\n"))
+    _add_other_data(results, verdict, tables, drawn, folder / "transfer.csv")
     write_tables(results, verdict, tables, folder)
     write_figures(drawn, folder)
     return write_file(folder / "report.html", page(results, verdict, tables, drawn))
@@ -85,6 +90,42 @@ def _add_measures(results: Results, verdict: dict, tables: list[Table], drawn: l
     tables += training_tables(curves)
     drawn += draw(training_curve_figures(curves))
     return members
+
+
+def _add_other_data(
+    results: Results, verdict: dict, tables: list[Table], drawn: list[Drawn], probes: Path
+) -> None:  # fmt: skip
+    """Add what members make of corrupted and shifted test sets, and of other data sets, where it was recorded.
+
+    probes: where what was learned of the latter is kept, so that another report need not learn it again.
+    """
+    from losstune.analysis.figures import draw
+    from losstune.analysis.robustness_figures import robustness_figures
+
+    left_out: list[str] = []
+    robust = measure_robustness(results)
+    if robust is not None:
+        tables += robustness_tables(results, robust)
+        drawn += draw(robustness_figures(robust))
+        left_out += robust.left_out
+    transferred = measure_transfer(results, _known_probes(probes))
+    if transferred is not None:
+        write_file(probes, transferred.probes.to_csv(index=False, lineterminator="\n"))
+        tables.append(transfer_table_of(results, transferred))
+        left_out += transferred.left_out
+    if left_out:
+        verdict["left_out_of_measures"] = [*verdict.get("left_out_of_measures", []), *left_out]
+
+
+def _known_probes(path: Path) -> pd.DataFrame | None:
+    """What an earlier report kept; None where there is nothing, or something else."""
+    if not path.is_file():
+        return None
+    try:
+        found = pd.read_csv(path, keep_default_na=False, na_values={"accuracy": "", "penalty": ""})
+    except ValueError:  # which pandas' own errors are
+        return None
+    return found if set(PROBE_COLUMNS) <= set(found.columns) else None
 
 
 def write_tables(results: Results, verdict: dict, tables: list[Table], folder: str | Path) -> None:

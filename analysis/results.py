@@ -10,6 +10,8 @@ import pandas as pd
 
 from losstune.trainables.features import Features
 from losstune.trainables.predictions import Predictions
+from losstune.trainables.robustness import Robustness
+from losstune.trainables.transferred import Transferred
 
 LOWER_IS_BETTER = ("nll", "ece")
 PERCENT = ("accuracy", "top5_accuracy", "balanced_accuracy", "ece")
@@ -48,6 +50,8 @@ class Results:
     training_measures: what was followed over training of those that have not failed: loss, seed, epoch, measure
     ("margin_bias", "nc1", "nc2", "nc3", "class_separation"), value (of training examples; NaN where it is not
     defined). Empty where a study follows nothing.
+    robustness, transfer: likewise what reads their scores on other test sets, and their features of other data sets by
+    name; of members of which these were recorded.
     """
 
     study: dict[str, Any]
@@ -63,6 +67,8 @@ class Results:
     predictions: dict[tuple[str, int], Callable[[], Predictions]] = field(default_factory=dict)
     features: dict[tuple[str, int], Callable[[], Features]] = field(default_factory=dict)
     training_measures: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=TRAINING_MEASURES))
+    robustness: dict[tuple[str, int], Callable[[], Robustness]] = field(default_factory=dict)
+    transfer: dict[tuple[str, int], Callable[[], dict[str, Transferred]]] = field(default_factory=dict)
 
     @property
     def metric(self) -> str:

@@ -25,7 +25,7 @@ from losstune.search.seen_test_sets import looks_at_test_set
 from losstune.search.standing import outside_training
 from losstune.search.study import SearchPart, Study
 from losstune.spaces import InputError
-from losstune.trainables import features, predictions
+from losstune.trainables import features, predictions, robustness, transferred
 from losstune.trainables.storage import Place
 
 Row = dict[str, Any]
@@ -83,6 +83,8 @@ def _results(ledger: Ledger, folder: Path, search_curves: bool) -> Results:
         facts={**facts, **_costs(trials, lanes), "test_set_looks": seen},
         predictions=_kept(confirm, files_of(folder), "predictions", predictions.read),
         features=_kept(confirm, files_of(folder), "features", features.read),
+        robustness=_kept(confirm, files_of(folder), "robustness", robustness.read),
+        transfer=_kept(confirm, files_of(folder), "transfer", transferred.read),
     )
 
 
