@@ -25,9 +25,9 @@ PROBE_COLUMNS = (*KEY, "accuracy", "penalty", "at_end", "converged", "n_train", 
 
 @dataclass(frozen=True)
 class MeasuredTransfer:
-    """probes: a row per loss, seed and data set, as of `transfer_table`, and the digest of the features; a failed
-    member, which has none, counts as who always gives the most frequent class of training. n_test: test examples, by
-    data set.
+    """probes: a row per loss, seed and data set: PROBE_COLUMNS, as of `transfer_table`, and the digest of the features;
+    a failed member, which has none, counts as who always gives the most frequent class of training. n_test: test
+    examples, by data set.
     left_out: members, or data sets of members, that are not in it and why, a sentence each.
     """
 
@@ -60,9 +60,10 @@ def _fitted(loss: str, seed: int, name: str, digest: str, own: Transferred) -> d
 
 def _failed_rows(results: Results, seen: dict[str, _Seen]) -> list[dict[str, Any]]:
     failed = results.members[results.members["state"] == "failed"]
+    models = list(failed[["loss", "seed"]].itertuples(index=False, name=None))
     return [{"loss": loss, "seed": seed, "data": name, "accuracy": own.constant, "penalty": np.nan, "at_end": "",
              "converged": True, "n_train": own.n_train, "reason": "", "digest": ""}
-            for loss, seed in zip(failed["loss"], failed["seed"], strict=True) for name, own in seen.items()]
+            for loss, seed in models for name, own in seen.items()]  # fmt: skip
 
 
 @dataclass(frozen=True)
