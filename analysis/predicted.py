@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -10,8 +11,9 @@ import pandas as pd
 
 from losstune.analysis.agreement import Agreement, agreement
 from losstune.analysis.calibration import OF_PROBABILITIES, confidences, prediction_measures, reliability
-from losstune.analysis.crossed import crossed_bootstrap
+from losstune.analysis.crossed import DRAWS, crossed_bootstrap
 from losstune.analysis.ensembles import Ensembles
+from losstune.analysis.looks import level_of
 from losstune.analysis.per_class import class_differences, class_recalls, right_answers
 from losstune.analysis.results import Results
 from losstune.analysis.temperature import fit_temperature, scaled_logits, scaled_measures
@@ -19,6 +21,7 @@ from losstune.spaces import InputError
 from losstune.trainables.metrics import to_probabilities
 from losstune.trainables.predictions import Predictions
 
+LEAST_IN_TAIL, MOST_DRAWS = 20, 20_000  # draws of the crossed bootstrap beyond an interval's ends, and in all
 SMALLEST = 1e-300  # keeps the logarithm of a probability that underflowed finite
 
 
@@ -149,13 +152,16 @@ def _per_example(of: str, logits: np.ndarray, probabilities: np.ndarray | None, 
 
 def _crossed(results: Results, found: _Gathered, places: dict, losses: list[str], seeds: list[int]
              ) -> pd.DataFrame | None:  # fmt: skip
-    """Over the losses that have a score for every seed; None where fewer than two do, or there is one seed."""
+    """Over the losses that have a score for every seed; None where fewer than two do, there is one seed, or alpha is
+    too small for the draws."""
     whole = [loss for loss in losses
              if all((loss, seed) in places and len(found.scores[places[loss, seed]]) for seed in seeds)]  # fmt: skip
-    if len(whole) < 2 or len(seeds) < 2 or len(found.targets) < 2:
+    alpha = level_of(results)
+    draws = max(DRAWS, math.ceil(LEAST_IN_TAIL / alpha))
+    if len(whole) < 2 or len(seeds) < 2 or len(found.targets) < 2 or draws > MOST_DRAWS:
         return None
     scores = np.array([[found.scores[places[loss, seed]] for seed in seeds] for loss in whole])
-    return crossed_bootstrap(scores, whole, results.study["confirm"].get("alpha", 0.05))
+    return crossed_bootstrap(scores, whole, alpha, draws)
 
 
 def _per_class(results: Results, found: _Gathered, places: dict, losses: list[str], seeds: list[int]
@@ -170,7 +176,7 @@ def _per_class(results: Results, found: _Gathered, places: dict, losses: list[st
     means = results.score_matrix().mean()
     best = means[[loss for loss in losses if loss in means]].idxmax() if set(losses) & set(means.index) else None
     try:
-        differences = class_differences(right, examples, losses, best, results.study["confirm"].get("alpha", 0.05))
+        differences = class_differences(right, examples, losses, best, level_of(results))
     except InputError:  # one loss, one seed: nothing to compare
         differences = None
     return class_recalls(right, examples, losses), differences

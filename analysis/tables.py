@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from losstune.analysis.looks import level_of, look_at
 from losstune.analysis.results import (
     Results,
     difference_unit,
@@ -15,7 +16,6 @@ from losstune.analysis.results import (
     show_parameter,
     show_parameters,
 )
-from losstune.analysis.significance import analyse, comparison_table
 from losstune.analysis.tabletext import Table
 from losstune.spaces import InputError
 
@@ -44,11 +44,9 @@ def results_frame(results: Results) -> pd.DataFrame:
 
 def _compared(results: Results) -> pd.DataFrame:
     """`compare`'s frame, or its columns without a test where there is nothing to compare."""
-    scores, confirm = results.score_matrix(), results.study["confirm"]
-    baseline = results.study.get("baseline")
+    scores = results.score_matrix()
     try:
-        found = analyse(scores, confirm.get("alpha", 0.05), resolution=results.resolution())
-        table = comparison_table(found, baseline if baseline in scores else None)
+        table = look_at(results).table.drop(columns="practically_equivalent", errors="ignore")
     except InputError:
         table = pd.DataFrame({"mean": scores.mean(), "standard_error": scores.sem(), "n_seeds": scores.count()})
         table = table.sort_values("mean", ascending=False, kind="stable")
@@ -120,7 +118,7 @@ def baseline_table(results: Results, frame: pd.DataFrame) -> Table | None:
     rows = [[row["loss"], *_difference(row, "baseline_", metric, best=row["loss"] == baseline)]
             for row in frame.to_dict("records")]  # fmt: skip
     caption = f"Difference to the baseline {baseline}; p adjusted over the pairs with it alone. Bold: separated."
-    clear = np.flatnonzero(frame["baseline_p"] <= results.study["confirm"].get("alpha", 0.05)).tolist()
+    clear = np.flatnonzero(frame["baseline_p"] <= level_of(results)).tolist()
     return Table("baseline", caption, ["loss", f"difference{_unit(metric)}", "interval", "p"], rows, frozenset(clear))
 
 
