@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from losstune.analysis.results import Results
 from losstune.analysis.transfer import Labelled, Splits, transfer_table
@@ -39,8 +40,8 @@ class MeasuredTransfer:
 def measure_transfer(results: Results, known: pd.DataFrame | None = None) -> MeasuredTransfer | None:
     """Learn a classifier on every member's features of every data set; None where none were recorded.
 
-    known: probes of an earlier call, which are not fitted again where the features have the same digest: one takes some
-    seconds at a thousand examples. One member is in memory at a time.
+    known: probes of an earlier call, which are not fitted again where the features have the same digest: each takes
+    about a second at a thousand examples. One member is in memory at a time.
     """
     seen: dict[str, _Seen] = {}
     left_out: list[str] = []
@@ -55,7 +56,9 @@ def measure_transfer(results: Results, known: pd.DataFrame | None = None) -> Mea
 
 def _fitted(loss: str, seed: int, name: str, digest: str, own: Transferred) -> dict[str, Any]:
     splits = Splits(*(Labelled(part.features.astype(np.float64), part.targets) for part in (own.train, own.test)))
-    return {**transfer_table([(loss, seed, name, splits)]).iloc[0].to_dict(), "digest": digest}
+    # The products of a fit are small: among threads it takes ten times as long where others use the cores too.
+    with threadpool_limits(1, user_api="blas"):
+        return {**transfer_table([(loss, seed, name, splits)]).iloc[0].to_dict(), "digest": digest}
 
 
 def _failed_rows(results: Results, seen: dict[str, _Seen]) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from sklearn.datasets import load_digits
 
 from losstune import load_model
 from losstune.search.other_data import _fitted, load_other_data
+from losstune.search.package import pack
 from losstune.search.plan import make_plan
 from losstune.search.study import load_study
 from losstune.spaces import InputError
@@ -98,6 +99,13 @@ def test_images_to_transfer_to_are_brought_to_the_studys_shape():
     ramp = np.repeat(np.arange(0, 160, 10, dtype=np.uint8)[None, :], 16, 0)[None, None]
     # Halved by a triangle of 4 pixels, with weights 1, 3, 3, 1: inside, the mean of two pixels.
     assert _fitted(ramp, (1, 8, 8))[0, 0, 3, 1:-1].tolist() == [25, 45, 65, 85, 105, 125]
+
+
+def test_files_of_other_data_go_along_to_a_cluster(folder, tmp_path):
+    pack(study(folder, "{shifted: {dark: 'npz:dark.npz'}, transfer: [own, 'npz:five.npz']}"), tmp_path)
+    there = load_study(tmp_path / "work" / "my.yaml")
+    assert make_plan(there).others.transfer.keys() == {"npz:five.npz"}
+    assert (tmp_path / "work" / "dark.npz").read_bytes() == (folder / "dark.npz").read_bytes()
 
 
 # --- a study to its end ---
