@@ -226,8 +226,9 @@ class _Recorded:
         about = self.about
         tags = {"study": about["name"], "phase": "report", "kind": "study", "round": str(self.round),
                 "data_digest": str(self.facts.get("data_digest")), **self._answer(),
-                "mlflow.note.content": f"{verdict['headline']}\n\nThe page with tables and figures: tab **Artifacts**, "
-                                       f"`report.html`.\n\n*This holds {verdict['conditional_on']}.*"}  # fmt: skip
+                # MLflow's page shows four lines of it, the rest on a click.
+                "mlflow.note.content": "The page with tables and figures: tab **Artifacts**, `report.html`.\n\n"
+                f"{verdict['headline']}\n\n*This holds {verdict['conditional_on']}.*"}  # fmt: skip
         params = {name: str(about[name]) for name in ("data", "network", "metric", "epochs")}
         return Run("report", f"report {about['name']}", "FINISHED", end, end, tags=tags, born=self._born(),
                    params=params)  # fmt: skip
@@ -252,7 +253,8 @@ class _Recorded:
 
     def _views(self) -> dict[str, str]:
         begun = min((_ms(row["asked"]) for row in self.trials), default=0)
-        return saved_views(_key(self.about["metric"]), self.about["greater_is_better"], begun)
+        losses = list(dict.fromkeys(row["loss"] for row in self.trials))
+        return saved_views(_key(self.about["metric"]), self.about["greater_is_better"], begun, losses)
 
     def _shared(self, row: Row) -> dict[str, str]:
         return {"study": self.about["name"], "phase": row["phase"], "loss": row["loss"],

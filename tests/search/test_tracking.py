@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -13,6 +15,7 @@ import sys
 import threading
 import time
 import urllib.request
+import zlib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -198,6 +201,71 @@ def test_the_answer_is_on_the_experiment_and_on_the_report_with_its_files(folder
     assert (folder.parent / "mlartifacts" / "tiny" / report.info.run_id / "artifacts" / "report.html").read_text() == (
         "<h1>another page</h1>"
     )
+
+
+def views(experiment) -> dict[str, dict]:
+    """The states of the saved views by name, unpacked as MLflow's UI does it."""
+    found = {}
+    for key, value in experiment.tags.items():
+        if key.startswith("mlflow.sharedViewState."):
+            view = json.loads(value)
+            packed = view["state"].removeprefix("deflate;")
+            found[view["name"]] = json.loads(zlib.decompress(base64.b64decode(packed)))
+    return found
+
+
+def rows(folder: Path, view: dict) -> list[str]:
+    """The names of the runs that MLflow finds for a view, in its order."""
+    mlflow = client(folder)
+    order = [f"{view['orderByKey']} {'ASC' if view['orderByAsc'] else 'DESC'}"]
+    experiment = mlflow.get_experiment_by_name("tiny").experiment_id
+    return [run.info.run_name for run in mlflow.search_runs([experiment], view["searchFilter"], order_by=order)]
+
+
+def test_saved_views_show_what_reviewers_ask_for(folder):
+    ledger = Ledger.create_or_open(ledger_path(folder))
+    with ledger.transaction() as tx:  # so that the losses differ, and the failed one is first by name
+        write.set_trial(tx, "confirm0-squared_error-0001", results={"test": {"accuracy": 0.95}, "validation": {}})
+    ledger.close()
+    sync(folder)
+    found = views(client(folder).get_experiment_by_name("tiny"))
+    assert [name[0] for name in found] == list("12345")
+    losses, seeds, trials, curves, failures = found.values()
+    assert rows(folder, losses) == ["confirm squared_error", "confirm softmax", "report tiny"]
+    confirmed = {f"{loss} seed {seed:02d}" for loss in LOSSES for seed in range(2)}
+    assert set(rows(folder, seeds)) == set(rows(folder, curves)) == confirmed
+    assert set(rows(folder, trials)) == {f"{loss} {number:03d}" for loss in LOSSES for number in range(2)}
+    assert rows(folder, failures) == ["squared_error 001"] and "tags.`reason`" in failures["selectedColumns"]
+    for view, of_each in ((seeds, "average"), (trials, "max"), (curves, "average")):
+        assert view["groupBy"] == {"aggregateFunction": of_each,
+                                   "groupByKeys": [{"mode": "tag", "groupByData": "loss"}]}  # fmt: skip
+        assert view["groupsExpanded"] == {"tag.loss.softmax": False, "tag.loss.squared_error": False}
+    seed = runs(folder)["softmax seed 00"]
+    charts = [name for name in seed.data.metrics if re.search(curves["chartsSearchFilter"], name, re.IGNORECASE)]
+    assert sorted(charts) == ["train_loss", "validation_accuracy"]
+
+
+def test_a_view_that_was_overridden_or_deleted_is_put_back(folder):
+    sync(folder)
+    mlflow = client(folder)
+    experiment, before = mlflow.get_experiment_by_name("tiny"), views(mlflow.get_experiment_by_name("tiny"))
+    mlflow.set_experiment_tag(experiment.experiment_id, "mlflow.sharedViewState.losstune1", "another")
+    mlflow.delete_experiment_tag(experiment.experiment_id, "mlflow.sharedViewState.losstune2")
+    sync(folder)
+    assert views(mlflow.get_experiment_by_name("tiny")) == before
+
+
+def test_where_less_is_better_the_best_trial_of_a_loss_is_its_least(finished):
+    change_study(finished, 4, greater_is_better=False)
+    tags = SimpleNamespace(tags=picture(finished).tags)
+    losses, _, trials, *_ = views(tags).values()
+    assert losses["orderByAsc"] and trials["orderByAsc"] and trials["groupBy"]["aggregateFunction"] == "min"
+
+
+def test_the_report_says_first_where_its_page_is(finished):
+    """MLflow shows the first lines of a description."""
+    note = pictured(finished)["report tiny"].tags["mlflow.note.content"]
+    assert "**Artifacts**, `report.html`" in note.splitlines()[0] and "softmax wins." in note
 
 
 def test_a_store_made_anew_holds_the_same(folder, tmp_path, empty_store):
