@@ -15,6 +15,7 @@ from scipy import stats
 
 from losstune.analysis import drawing as d
 from losstune.analysis.hyperplots import hyperparameter_figure
+from losstune.analysis.looks import level_of
 from losstune.analysis.results import Results, decimals, difference_unit, factor, head, metric_name, show, show_p
 
 WIDTH = 4.2
@@ -172,7 +173,7 @@ def difference_figure(results: Results, frame: pd.DataFrame) -> Figure:
         _frame(axes, min(ends), max(ends))
     _rows(axes, list(frame["loss"]), best, results.study.get("baseline"))
     axes.xaxis.set_major_locator(MaxNLocator(6))
-    level = f"{100 * (1 - results.study['confirm'].get('alpha', 0.05)):g}%"
+    level = f"{100 * (1 - level_of(results)):.4g}%"
     amount = difference_unit(results.metric).strip() or metric_name(results.metric)
     worse = " (negative is worse)" if results.direction() < 0 else ""
     axes.set_xlabel(f"{amount} to the best mean, {level} simultaneous{worse}", loc="right")

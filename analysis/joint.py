@@ -182,18 +182,18 @@ def _headline(joint: Joint, table: pd.DataFrame, ranking: Ranking | None) -> str
 
 
 def _sentences(joint: Joint, table: pd.DataFrame, ranking: Ranking | None) -> list[str]:
-    said, unit = [], difference_unit(joint.metric)
+    said = []
     for row in [] if ranking is None else ranking.pairs[ranking.pairs[DEFAULT]].to_dict("records"):
         sign = 1 if row["better"] == row["loss_a"] else -1
         worse, wins = (row["loss_b"], row["a_better"]) if sign > 0 else (row["loss_a"], row["b_better"])
-        gain = show(sign * row["mean_difference"], joint.metric, sign=True)
+        gain = _gain(sign * row["mean_difference"], joint)
         p = f"p = {show_p(row[f'p_{DEFAULT}'])}".replace("= <", "<")
         said.append(f"{row['better']} beats {worse}: better on {wins} of {len(ranking.means)} data sets, "
-                    f"{gain}{unit} on average ({p}).")  # fmt: skip
+                    f"{gain} on average ({p}).")  # fmt: skip
     if joint.baseline and table.index[0] != joint.baseline:
-        gain = show(table["mean_difference"].iloc[0], joint.metric, sign=True)
-        said.append(f"{table.index[0]} has the best average rank; its mean {metric_name(joint.metric)} is {gain}{unit} "
-                    f"better than that of the baseline {joint.baseline}, over all data sets.")  # fmt: skip
+        gain = _gain(table["mean_difference"].iloc[0], joint)
+        said.append(f"{table.index[0]} has the best average rank; its mean {metric_name(joint.metric)} is {gain} "
+                    f"than that of the baseline {joint.baseline}, over all data sets.")  # fmt: skip
     for mode in PAPER_MODES if ranking else ():
         found = ranking.stability[ranking.stability["mode"] == mode]
         moved = int((found["changes_without"].str.len() > 0).sum())
@@ -201,6 +201,12 @@ def _sentences(joint: Joint, table: pd.DataFrame, ranking: Ranking | None) -> li
                     f"{len(found)} pairs; {moved} of its {len(found)} verdicts would turn over if one other loss were "
                     "left out.")  # fmt: skip
     return said
+
+
+def _gain(difference: float, joint: Joint) -> str:
+    """"1.20 points better", or worse: ranks and means may disagree."""
+    amount = f"{show(abs(difference), joint.metric)}{difference_unit(joint.metric)}"
+    return f"{amount} {'worse' if difference < 0 else 'better'}"
 
 
 def _warnings(joint: Joint, ranking: Ranking | None) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from html import escape
 
 from losstune.analysis.markup import figures, html_table, listing
-from losstune.analysis.results import Results
+from losstune.analysis.results import Results, metric_name
 
 Section = Callable[[Results, dict, dict, list], str]
 
@@ -16,6 +16,8 @@ def _test_set(results: Results, verdict: dict, tables: dict, drawn: list) -> str
         return ""
     text = ("The verdict is about this one test set. These intervals ask what would hold for another one of the same "
             "size too; they are wider wherever examples, not seeds, are what is scarce.")  # fmt: skip
+    if results.metric not in ("accuracy", "nll"):
+        text += f" They are about accuracy, which is a mean over examples; {metric_name(results.metric)} is not."
     return f"<p>{escape(text)}</p>{html_table(tables['test_set'])}"
 
 
@@ -25,7 +27,7 @@ def _calibration(results: Results, verdict: dict, tables: dict, drawn: list) -> 
     key = ('<ul class="keys"><li><i class="full"></i>as trained</li><li><i class="ring"></i>after temperature scaling'
            "</li><li>area: share of the predictions</li></ul>")  # fmt: skip
     panels = figures(drawn, "reliability", "small")
-    text = "From here to the chosen hyperparameters everything is exploratory: measured, not tested against chance."
+    text = "From here to the chosen hyperparameters everything is exploratory: beside the verdict, not adjusted for it."
     return f'<p class="quiet">{text}</p>' + (panels and key + panels) + html_table(tables["calibration"])
 
 

@@ -12,6 +12,13 @@ from losstune.analysis.results import Results
 from losstune.analysis.sections import SECTIONS, asked
 from losstune.analysis.tabletext import Table
 
+# Links within the page where a browser refuses them: in a frame of MLflow's, whose address is no file's.
+SCROLL = (
+    'document.addEventListener("click",e=>{const a=e.target.closest(\'a[href^="#"]\'),'
+    't=a&&document.getElementById(a.getAttribute("href").slice(1));if(t){e.preventDefault();'
+    'for(let d=t.closest("details");d;d=d.parentElement.closest("details"))d.open=true;t.scrollIntoView()}})'
+)
+
 
 def page(results: Results, verdict: dict[str, Any], tables: list[Table], drawn: list[Drawn],
          sections: list[tuple[str, str, Section]] = SECTIONS, about: str | None = None) -> str:  # fmt: skip
@@ -38,7 +45,8 @@ def document(title: str, about: str, parts: list[tuple[str, str, str]]) -> str:
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n<title>{title}</title>\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<style>\n{css}</style></head>\n'
         f"<body><main>\n<header><h1>{title}</h1><p>{escape(about)}</p>\n"
-        f'<nav aria-label="contents"><ol>{contents}</ol></nav></header>\n{sections}\n</main></body></html>\n'
+        f'<nav aria-label="contents"><ol>{contents}</ol></nav></header>\n{sections}\n</main>\n'
+        f"<script>{SCROLL}</script></body></html>\n"
     )
 
 

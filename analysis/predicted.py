@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -16,7 +18,7 @@ from losstune.analysis.ensembles import Ensembles
 from losstune.analysis.looks import level_of
 from losstune.analysis.per_class import class_differences, class_recalls, right_answers
 from losstune.analysis.results import Results
-from losstune.analysis.temperature import fit_temperature, scaled_logits, scaled_measures
+from losstune.analysis.temperature import Temperature, fit_temperature, scaled_logits, scaled_measures
 from losstune.spaces import InputError
 from losstune.trainables.metrics import to_probabilities
 from losstune.trainables.predictions import Predictions
@@ -52,6 +54,9 @@ class Predicted:
 def measure_predictions(results: Results) -> Predicted | None:
     """Every measure of the recorded predictions; None where there are none that can be read."""
     gathered = _gather(results)
+    usual = gathered.seen.most_common(1)
+    if usual and usual[0][0] != _digest(gathered.targets):
+        gathered = _gather(results, usual[0][0])  # the first one was of another test set than most are
     if not gathered.models:
         return None
     by_member = dict(zip(gathered.models, range(len(gathered.models)), strict=True))
@@ -84,20 +89,27 @@ class _Gathered:
     confidence: dict[str, list] = field(default_factory=dict)
     scaled: dict[str, list] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
+    seen: Counter = field(default_factory=Counter)  # test sets, by their digest
 
 
-def _gather(results: Results) -> _Gathered:
-    found = _Gathered(np.empty(0, dtype=np.int64))
+def _digest(targets: np.ndarray) -> str:
+    return hashlib.sha256(targets.astype(np.int64).tobytes()).hexdigest()
+
+
+def _gather(results: Results, wanted: str | None = None) -> _Gathered:
+    """Read all members. wanted: the digest of the test set; by default that of the first member."""
+    found, seeds = _Gathered(np.empty(0, dtype=np.int64)), sorted({seed for _, seed in results.predictions})
     for (loss, seed), one in _readable(results, found.left_out):
-        if found.ensembles is None:
-            found.targets = one.test_targets.astype(np.int64)
-            every = sorted(seed for _, seed in results.predictions)
-            found.ensembles = Ensembles(found.targets, one.test_logits.shape[1], sorted(set(every)))
-        if not np.array_equal(one.test_targets, found.targets):
-            found.left_out.append(f"{loss}, seed {seed}: its predictions are of another test set than those of "
-                                  f"{found.models[0][0]}, seed {found.models[0][1]}")  # fmt: skip
+        own = _digest(one.test_targets)
+        found.seen[own] += 1
+        wanted = wanted or own
+        if own != wanted:
+            found.left_out.append(f"{loss}, seed {seed}: its predictions are of another test set than most")
             continue
         try:
+            if found.ensembles is None:
+                found.targets = one.test_targets.astype(np.int64)
+                found.ensembles = Ensembles(found.targets, one.test_logits.shape[1], seeds)
             _take_in(found, results, loss, seed, one)
         except InputError as error:
             found.left_out.append(f"{loss}, seed {seed}: {error}")
@@ -118,7 +130,10 @@ def _take_in(found: _Gathered, results: Results, loss: str, seed: int, one: Pred
     logits, targets, family = one.test_logits, found.targets, one.probabilities
     plain = prediction_measures(logits, targets, family)
     train_on = results.study["confirm"]["train_on"]
-    heat = fit_temperature(one.validation_logits, one.validation_targets.astype(np.int64), family, train_on)
+    try:
+        heat = fit_temperature(one.validation_logits, one.validation_targets.astype(np.int64), family, train_on)
+    except InputError as error:  # what the test split says stands all the same
+        heat = Temperature(math.nan, f"validation cannot be used ({error})")
     scaled = scaled_measures(logits, targets, family, heat)
     found.ensembles.add(loss, seed, logits, family)  # refuses what does not fit: nothing is kept of such a member
     found.rows.append({
@@ -152,10 +167,11 @@ def _per_example(of: str, logits: np.ndarray, probabilities: np.ndarray | None, 
 
 def _crossed(results: Results, found: _Gathered, places: dict, losses: list[str], seeds: list[int]
              ) -> pd.DataFrame | None:  # fmt: skip
-    """Over the losses that have a score for every seed; None where fewer than two do, there is one seed, or alpha is
-    too small for the draws."""
+    """Over the losses that have scores and the seeds that all of them have; None for fewer than two of either, and
+    where alpha is too small for the draws."""
     whole = [loss for loss in losses
-             if all((loss, seed) in places and len(found.scores[places[loss, seed]]) for seed in seeds)]  # fmt: skip
+             if any((loss, seed) in places and len(found.scores[places[loss, seed]]) for seed in seeds)]  # fmt: skip
+    seeds = [seed for seed in seeds if all((loss, seed) in places for loss in whole)]
     alpha = level_of(results)
     draws = max(DRAWS, math.ceil(LEAST_IN_TAIL / alpha))
     if len(whole) < 2 or len(seeds) < 2 or len(found.targets) < 2 or draws > MOST_DRAWS:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from losstune.analysis.agreement import FORMS, agreement_of_losses
 from losstune.analysis.predicted import Predicted
-from losstune.analysis.results import Results, difference_unit, show, show_p
+from losstune.analysis.results import Results, difference_unit, metric_name, show, show_p
 from losstune.analysis.tabletext import Table
 
 FORM_NAMES = {
@@ -110,10 +110,10 @@ def crossed_table(found: Predicted) -> Table | None:
              *(_share(row[f"{part}_share"]) for part in ("seeds", "examples", "interaction"))]
             for row in own.to_dict("records")]  # fmt: skip
     unit = difference_unit(found.of).strip() or "nats, positive is better"
-    caption = (f"Difference to {first} that would hold for other seeds and other test examples of the same kind: "
-               "simultaneous intervals of a crossed bootstrap; and the share of the variance of the difference that "
-               "comes from seeds, from examples, and from both together.")  # fmt: skip
-    columns = ["loss", f"to the best ({unit})", "interval", "from seeds (%)", "from examples (%)", "from both (%)"]
+    caption = (f"Difference in {metric_name(found.of)} to {first} that would hold for other seeds and other "
+               "test examples of the same kind: simultaneous intervals of a crossed bootstrap; and the share of the "
+               "variance of the difference that comes from seeds, from examples, and from both together.")  # fmt: skip
+    columns = ["loss", f"to {first} ({unit})", "interval", "from seeds (%)", "from examples (%)", "from both (%)"]
     return Table("test_set", caption, columns, rows)
 
 

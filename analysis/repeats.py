@@ -6,6 +6,7 @@ those of `significance`, on searches in place of seeds.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -15,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from losstune.analysis.power import detectable_difference
-from losstune.analysis.results import Results, difference_unit, show
+from losstune.analysis.results import Results, difference_unit, factor, show
 from losstune.analysis.variance_components import Components, components
 from losstune.analysis.verdict import make_verdict
 from losstune.analysis.wording import in_searches, listed
@@ -77,6 +78,8 @@ def join_searches(parts: list[Results], name: str, planned: int, reported: tuple
     _check_same(parts, name)
     matrices = [part.score_matrix() for part in parts]
     losses = [loss for loss in matrices[0] if all(loss in own for own in matrices)]
+    if not losses:
+        raise InputError(f"{name}: no loss is confirmed in each of its searches; needed: at least 1")
     counts = sorted({int(count) for own in matrices for count in own[losses].count()})
     if len(counts) != 1:
         raise InputError(f"{name}: its searches are confirmed with {listed(list(map(str, counts)))} seeds; needed: as "
@@ -105,7 +108,8 @@ def _check_same(parts: list[Results], name: str) -> None:
 
 def _numbered(parts: list[Results], frame: str) -> pd.DataFrame:
     """A frame of every search, with the search's number."""
-    frames = [getattr(part, frame).assign(search=number) for number, part in enumerate(parts, start=1)]
+    frames = [getattr(part, frame).assign(search=part.study.get("search_number", place))
+              for place, part in enumerate(parts, start=1)]  # fmt: skip
     return pd.concat(frames, ignore_index=True)
 
 
@@ -227,7 +231,9 @@ def detectable(repeated: Repeated) -> list[dict[str, Any]]:
     alpha = repeated.results.study["confirm"].get("alpha", 0.05) / len(spread)
     numbers = [repeated.searches, *(n for n in MORE_SEARCHES if n > repeated.searches)]
     found = [float(detectable_difference(np.median(spread), alpha, number)) for number in numbers]
-    return [{"searches": number, "difference": value or None} for number, value in zip(numbers, found, strict=True)]
+    most = 1.0 if factor(repeated.results.metric) == 100 else math.inf  # no two shares differ by more
+    return [{"searches": number, "difference": value if 0 < value <= most else None}
+            for number, value in zip(numbers, found, strict=True)]  # fmt: skip
 
 
 def sentences(repeated: Repeated, verdict: dict[str, Any]) -> list[str]:
@@ -235,7 +241,10 @@ def sentences(repeated: Repeated, verdict: dict[str, Any]) -> list[str]:
     metric, losses = repeated.results.metric, repeated.losses_components()
     found = [f"{loss}: {_spread(parts, metric)}." for loss, parts in losses.items()]
     leading = _leading(repeated, verdict)
-    found += [_what_more_gives(leading, repeated.pairs_components()[leading], metric)] if leading else []
+    if leading:
+        pairs = repeated.pairs_components()
+        # Equal means may be ordered the other way round there.
+        found.append(_what_more_gives(leading, pairs.get(leading) or pairs[leading[::-1]], metric))
     reach = [f"{show(row['difference'], metric)}{difference_unit(metric)} with {row['searches']} searches"
              for row in detectable(repeated) if row["difference"] is not None]  # fmt: skip
     if reach:
@@ -265,7 +274,7 @@ def _leading(repeated: Repeated, verdict: dict[str, Any]) -> tuple[str, str] | N
 def _what_more_gives(pair: tuple[str, str], found: Components, metric: str) -> str:
     unit, searches, seeds = difference_unit(metric), 2 * found.searches, 2 * found.seeds
     said = (f"{pair[0]} minus {pair[1]} has a standard error of {show(found.standard_error, metric)}{unit} with "
-            f"{found.searches} searches of {found.seeds} seeds")  # fmt: skip
+            f"{found.searches} searches of {found.seeds} seed{'s' * (found.seeds > 1)}")  # fmt: skip
     if found.share is None:
         return f"{said}."
     return (f"{said}; it would be about {show(found.error_with(searches=searches), metric)} with {searches} searches, "

@@ -17,6 +17,8 @@ from losstune.spaces import InputError
 from losstune.trainables.features import Features
 
 PENULTIMATE = "features"  # the last of the recorded layers
+MOST_BYTES = 2**29  # of Gram matrices
+TOO_MANY = "layers are not compared, for there are too many large ones (record: layers)"
 LAYER_SEEDS = 5  # of each loss, whose layers are compared: all of many seeds would take gigabytes
 
 
@@ -100,7 +102,10 @@ def _take_in_layers(found: _Gathered, loss: str, seed: int, one: Features, layer
     layered[loss] = layered.get(loss, 0) + 1
     for name, gram, sparsity in zip(layers.names, layers.grams, layers.sparsity, strict=True):
         found.sparsity.append({"loss": loss, "seed": seed, "layer": str(name), "sparsity": float(sparsity)})
-        if name == PENULTIMATE or layered[loss] <= LAYER_SEEDS:
+        room = sum(one.nbytes for one in found.grams) + gram.nbytes <= MOST_BYTES
+        if not room and not any(TOO_MANY in text for text in found.left_out):
+            found.left_out.append(f"{loss}, from seed {seed} on: {TOO_MANY}")
+        if room and (name == PENULTIMATE or layered[loss] <= LAYER_SEEDS):
             found.models.append({"loss": loss, "seed": seed, "layer": str(name)})
             found.grams.append(gram)
 

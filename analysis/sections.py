@@ -8,7 +8,7 @@ from typing import Any
 from losstune.analysis.glossary import TERMS
 from losstune.analysis.markup import anchor, figures, html_table, listing, sentence
 from losstune.analysis.measure_sections import MEASURES, Section
-from losstune.analysis.results import Results, metric_name
+from losstune.analysis.results import Results, difference_unit, metric_name, show
 from losstune.analysis.wording import (
     audit_sentence,
     detectable_sentence,
@@ -85,7 +85,8 @@ def _pairs(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
         body += f"<details><summary>{len(rest)} more undecided pairs, outside the best set</summary>{others}</details>"
     if verdict["practically_equivalent"]:
         pairs = "; ".join(listed(pair) for pair in verdict["practically_equivalent"])
-        body += f"<p>Practically equivalent (within {verdict['rope']:g}): {escape(pairs)}.</p>"
+        margin = f"{show(verdict['rope'], metric)}{difference_unit(metric)}"
+        body += f"<p>Practically equivalent (within {margin}): {escape(pairs)}.</p>"
     facts = f"Method: {verdict['method']}."
     if verdict["realized_correlation"] is not None:
         facts += f" Mean correlation of losses over {results.rows} {verdict['realized_correlation']:.2f}."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from losstune.analysis.results import difference_unit, metric_name, show, show_p, unit
+from losstune.analysis.results import difference_unit, factor, metric_name, show, show_p, unit
 
 CONDITIONAL_ON = (
     "at the configurations that this one search found, on this split and test set; the variance of the search is "
@@ -32,8 +32,8 @@ def in_searches(text: str) -> str:
 def interval(low: float | None, high: float | None, metric: str, alpha: float) -> str:
     """An interval of a difference: "95% interval +0.32 to +1.23 points"."""
     if low is None or high is None:
-        return f"{100 * (1 - alpha):g}% interval unbounded"
-    return (f"{100 * (1 - alpha):g}% interval {show(low, metric, sign=True)} to {show(high, metric, sign=True)}"
+        return f"{100 * (1 - alpha):.4g}% interval unbounded"
+    return (f"{100 * (1 - alpha):.4g}% interval {show(low, metric, sign=True)} to {show(high, metric, sign=True)}"
             f"{difference_unit(metric)}")  # fmt: skip
 
 
@@ -137,7 +137,7 @@ def undecided_sentence(pair: dict[str, Any], metric: str, alpha: float, rows: st
 def detectable_sentence(detectable: dict[str, float | None], rows: str, metric: str) -> str:
     """How small a difference so many rows, "10 seeds", can find."""
     low, middle, high = (detectable[name] for name in ("smallest", "median", "largest"))
-    if middle is None:
+    if middle is None or (factor(metric) == 100 and middle > 1):
         return f"With {rows} no difference, however large, would be found with a chance of 80%."
     unit = difference_unit(metric)
     said = f"With {rows} a true difference of {show(middle, metric)}{unit} would be found with a chance of 80%"

@@ -23,7 +23,7 @@ from losstune.search.study import ResourcesPart
 from losstune.spaces import InputError, StudyStopped
 from losstune.trainables.disk import disk_trouble
 
-ENDING_SECONDS = 10.0  # in which Tune ends when it is told to; where machines are gone it may wait for them
+ENDING_SECONDS = 30.0  # in which Tune ends when it is told to; where machines are gone it may wait for them
 HEALTH_SECONDS = 3.0  # between looks at whether the conductor is well
 # What Ray and Tune would print or write beside what losstune itself does.
 _QUIET = {

@@ -140,9 +140,20 @@ def _members(rows: list[Row], metric: str) -> pd.DataFrame:
         members.append({"loss": row["loss"], "seed": row["number"], "state": row["state"], "reason": row["reason"],
                         "epochs": row["epoch"], **ordered, f"validation_{metric}": validation.get(metric)})  # fmt: skip
     columns = ["loss", "seed", "state", "reason", "epochs", metric]
-    return pd.DataFrame(members, columns=None if members else columns).sort_values(["loss", "seed"], ignore_index=True)
+    found = pd.DataFrame(members, columns=None if members else columns)
+    return _undefined(found).sort_values(["loss", "seed"], ignore_index=True)
 
 
+def _undefined(members: pd.DataFrame) -> pd.DataFrame:
+    """Of losses without probabilities failed members have none either, though the constant predictor has."""
+    for name in (name for name in OF_PROBABILITIES if name in members):
+        complete = members[members["state"] == "complete"].groupby("loss")[name]
+        without = [loss for loss, values in complete if values.isna().all()]
+        members.loc[members["loss"].isin(without), name] = float("nan")
+    return members
+
+
+OF_PROBABILITIES = ("nll", "ece")
 COLUMNS = ("accuracy", "top5_accuracy", "nll", "ece")  # what every member is measured by, whatever the study's metric
 
 

@@ -12,6 +12,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,10 @@ def _report(folder: Path) -> None:
 
     noted, places = _noted(folder), [place for place in folders_of(folder) if _is_confirmed(place)]
     planned = noted.get("planned") or len(folders_of(folder))
-    parts = [load_results(place, search_curves=False) for place in places]
+    parts = []
+    for place in places:
+        part, number = load_results(place, search_curves=False), int(place.name.rpartition("-")[2])
+        parts.append(replace(part, study={**part.study, "search_number": number}))
     repeated = join_searches(parts, folder.name, planned, tuple(noted.get("reported") or ()))
     write_repeats_report(repeated, folder / "report")
     reported = sorted({*(noted.get("reported") or ()), len(parts)})

@@ -55,7 +55,8 @@ def test_verdict_over_ten_data_sets_is_plain_json(ten):
     means = pd.DataFrame({k: results.members.groupby("loss")["accuracy"].mean() for k, results in enumerate(ten)})
     gain = 100 * (means.loc["cosine_softmax"] - means.loc["softmax"]).mean()
     # Ten of ten blocks: p = 2 / 2^10, times 3 pairs.
-    said = f"cosine_softmax beats softmax: better on 10 of 10 data sets, +{gain:.2f} points on average (p = 0.006)."
+    said = ("cosine_softmax beats softmax: better on 10 of 10 data sets, "
+            f"{gain:.2f} points better on average (p = 0.006).")  # fmt: skip
     assert said in verdict["sentences"]
     assert len(verdict["pairs"]) == 3 and verdict["friedman"]["p"] < 0.01 and len(verdict["iqm"]) == 3
 

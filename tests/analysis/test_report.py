@@ -60,7 +60,7 @@ def test_page_loads_nothing_from_elsewhere(folder):
     page = (folder / "report.html").read_text()
     bare = re.sub(r'xmlns(:xlink)?="http://www.w3.org/[^"]*"', "", page)
     assert "http:" not in bare and "https:" not in bare and "//" not in bare.replace("</", "")
-    assert not re.search(r"<(script|link|img|iframe|object)\b|@import|url\((?!#)", page)
+    assert not re.search(r"<(script [^>]*src|link|img|iframe|object)\b|\bfetch\(|XMLHttp|@import|url\((?!#)", page)
     assert 'name="viewport"' in page and "prefers-color-scheme: dark" in page
 
 

@@ -235,7 +235,8 @@ def test_wrong_assignments(problem, assignment, line):
 
 # --- what is refused, and how ---
 
-TOP = "name, data, network, metric, baseline, split, space, losses, recipe, search, confirm, record, stop, resources"
+TOP = ("name, data, network, metric, baseline, split, space, losses, recipe, search, searches, confirm, record, stop, "
+       "resources")  # fmt: skip
 
 
 @pytest.mark.parametrize(
