@@ -72,8 +72,8 @@ class Recorded:
         return {"epoch": epoch, "train_loss": [known["train_loss"][m] / share for m in members], "scores": scores}
 
     def copy_files(self, folder: Path) -> None:
-        """Give another study's folder the predictions and weights of the confirmed members."""
-        for kind in ("predictions", "weights"):
+        """Give another study's folder what is kept of the confirmed members."""
+        for kind in ("predictions", "features", "weights"):
             shutil.copytree(self.folder / kind, folder / kind)
 
     def confirmed(self, trial: Any) -> dict[str, Any]:
