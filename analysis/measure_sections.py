@@ -40,7 +40,11 @@ def _agreement(results: Results, verdict: dict, tables: dict, drawn: list) -> st
 
 
 def _ensembles(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
-    return html_table(tables["ensembles"]) if "ensembles" in tables else ""
+    if "ensembles" not in tables:
+        return ""
+    folded = "mixed_ensembles" in tables and html_table(tables["mixed_ensembles"])
+    more = f"<details><summary>Two losses together</summary>{folded}</details>" if folded else ""
+    return html_table(tables["ensembles"]) + more
 
 
 def _classes(results: Results, verdict: dict, tables: dict, drawn: list) -> str:

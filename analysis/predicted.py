@@ -23,6 +23,7 @@ from losstune.spaces import InputError
 from losstune.trainables.metrics import to_probabilities
 from losstune.trainables.predictions import Predictions
 
+ENSEMBLE_BYTES, MOST_BYTES = 36, 2**30  # per example, class and loss; of all
 LEAST_IN_TAIL, MOST_DRAWS = 20, 20_000  # draws of the crossed bootstrap beyond an interval's ends, and in all
 SMALLEST = 1e-300  # keeps the logarithm of a probability that underflowed finite
 
@@ -32,10 +33,10 @@ class Predicted:
     """members: a row per member: loss, seed, the measures of `prediction_measures`, the same after temperature scaling
     as scaled_nll ..., temperature (NaN where not defined) and temperature_reason (why not, or None). reliability,
     scaled_reliability: per loss, of all its seeds together; losses without probabilities, or for which no temperature
-    is defined, are not there. agreement: of all members. ensembles, mixed: see `Ensembles.within` and `.across`.
-    recalls, class_differences: see `per_class`, to the best mean; None where that is not defined. crossed: see
-    `crossed_bootstrap`, None where seeds are missing; of: the score per example that it is about, "accuracy" or "nll".
-    left_out: which members are not in it and why, a sentence each.
+    is defined, are not there. agreement: of all members. ensembles, mixed: see `Ensembles.within` and `.across`;
+    empty where they would take too much memory. recalls, class_differences: see `per_class`, to the best mean; None
+    where that is not defined. crossed: see `crossed_bootstrap`, None where it cannot be had; of: the score per example
+    that it is about, "accuracy" or "nll". left_out: which members are not in it and why, a sentence each.
     """
 
     members: pd.DataFrame
@@ -71,7 +72,8 @@ def measure_predictions(results: Results) -> Predicted | None:
         scaled_reliability={loss: reliability(*map(np.concatenate, zip(*parts, strict=True)))
                             for loss, parts in gathered.scaled.items()},
         agreement=agreement(gathered.models, classes, targets),
-        ensembles=ensembles.within(), mixed=ensembles.across(), recalls=recalls, class_differences=differences,
+        ensembles=ensembles.within() if ensembles else pd.DataFrame(),
+        mixed=ensembles.across() if ensembles else pd.DataFrame(), recalls=recalls, class_differences=differences,
         crossed=_crossed(results, gathered, by_member, losses, seeds), of=_of(results), left_out=gathered.left_out,
     )  # fmt: skip
 
@@ -81,6 +83,7 @@ class _Gathered:
     """What is kept of each member while all are read one after the other."""
 
     targets: np.ndarray
+    num_classes: int = 0
     ensembles: Ensembles | None = None
     models: list[tuple[str, int]] = field(default_factory=list)
     rows: list[dict] = field(default_factory=list)
@@ -107,13 +110,22 @@ def _gather(results: Results, wanted: str | None = None) -> _Gathered:
             found.left_out.append(f"{loss}, seed {seed}: its predictions are of another test set than most")
             continue
         try:
-            if found.ensembles is None:
-                found.targets = one.test_targets.astype(np.int64)
-                found.ensembles = Ensembles(found.targets, one.test_logits.shape[1], seeds)
+            if not len(found.targets):
+                _begin(found, results, one, seeds)
             _take_in(found, results, loss, seed, one)
         except InputError as error:
             found.left_out.append(f"{loss}, seed {seed}: {error}")
     return found
+
+
+def _begin(found: _Gathered, results: Results, one: Predictions, seeds: list[int]) -> None:
+    """Make ready for members of the test set that this one is of."""
+    targets, classes = one.test_targets.astype(np.int64), one.test_logits.shape[1]
+    if len(targets) * classes * len(results.confirmed()) * ENSEMBLE_BYTES <= MOST_BYTES:
+        found.ensembles = Ensembles(targets, classes, seeds)
+    else:
+        found.left_out.append("ensembles are not measured: too many test examples and classes")
+    found.targets, found.num_classes = targets, classes
 
 
 def _readable(results: Results, left_out: list[str]) -> Iterator[tuple[tuple[str, int], Predictions]]:
@@ -135,7 +147,8 @@ def _take_in(found: _Gathered, results: Results, loss: str, seed: int, one: Pred
     except InputError as error:  # what the test split says stands all the same
         heat = Temperature(math.nan, f"validation cannot be used ({error})")
     scaled = scaled_measures(logits, targets, family, heat)
-    found.ensembles.add(loss, seed, logits, family)  # refuses what does not fit: nothing is kept of such a member
+    if found.ensembles is not None:
+        found.ensembles.add(loss, seed, logits, family)  # refuses what does not fit: nothing is kept of such a member
     found.rows.append({
         "loss": loss, "seed": seed, **plain, **{f"scaled_{name}": scaled[name] for name in OF_PROBABILITIES},
         "temperature": heat.value if heat.reason is None else np.nan, "temperature_reason": heat.reason,
@@ -183,7 +196,7 @@ def _crossed(results: Results, found: _Gathered, places: dict, losses: list[str]
 def _per_class(results: Results, found: _Gathered, places: dict, losses: list[str], seeds: list[int]
                ) -> tuple[pd.DataFrame, pd.DataFrame | None]:  # fmt: skip
     """Recalls of every class, and their differences to the loss with the best mean of the study's metric."""
-    number = found.ensembles.num_classes
+    number = found.num_classes
     examples = np.bincount(found.targets, minlength=number)
     right = np.full((len(seeds), len(losses), number), np.nan)
     for (loss, seed), place in places.items():

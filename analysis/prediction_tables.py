@@ -20,7 +20,7 @@ MOST_CLASSES = 20  # rows of the table of classes
 def prediction_tables(results: Results, found: Predicted) -> list[Table]:
     """Every table of measures of the predictions."""
     losses = list(found.members["loss"].unique())
-    tables = [calibration_table(found), ensembles_table(found)]
+    tables = [calibration_table(found), ensembles_table(found), mixed_table(found)]
     if len(found.agreement.models) > 1:
         means = agreement_of_losses(found.agreement)
         tables += [agreement_table(means, losses, form) for form in FORMS]
@@ -72,6 +72,19 @@ def ensembles_table(found: Predicted) -> Table | None:
     caption = ("The confirmed seeds of a loss as one ensemble: test accuracy by majority vote and by the mean of "
                "probabilities, beside the mean of its members. One ensemble each, so its own chance is not measured.")
     return Table("ensembles", caption, columns, rows) if rows else None  # fmt: skip
+
+
+def mixed_table(found: Predicted) -> Table | None:
+    """Half the seeds of one loss with half those of another, beside both halves of one."""
+    if found.mixed.empty:
+        return None
+    cells = {(row["loss_a"], row["loss_b"]): row for row in found.mixed.to_dict("records")}
+    losses = list(dict.fromkeys(found.mixed["loss_a"]))
+    rows = [[a, *(show((cells.get((a, b)) or cells[b, a])["vote_accuracy"], "accuracy") for b in losses)]
+            for a in losses]  # fmt: skip
+    caption = (f"Ensembles of {int(found.mixed['size'].iloc[0])}, half of one loss and half of another (Kornblith et "
+               "al., Figure D.3): test accuracy (%) by majority vote; on the diagonal both halves are of one loss.")
+    return Table("mixed_ensembles", caption, ["loss", *losses], rows)  # fmt: skip
 
 
 def agreement_table(means: pd.DataFrame, losses: list[str], form: str) -> Table:
