@@ -72,7 +72,7 @@ def _elbow(axes: Axes, loss: str, rank: float, y: float, left: bool, best: bool)
     colour = d.BEST if best else d.OTHER
     axes.plot([rank, rank, low + edge * (high - low)], [0, y, y], color=colour, lw=1, clip_on=False)
     axes.text(gap, y, f"{loss}  {rank:.2f}" if left else f"{rank:.2f}  {loss}", transform=axes.get_yaxis_transform(),
-              ha="right" if left else "left", va="center", color=d.INK, fontsize=9,
+              ha="right" if left else "left", va="center_baseline", color=d.INK, fontsize=9,
               fontweight="bold" if best else "normal")  # fmt: skip
 
 
@@ -82,7 +82,7 @@ def _ruler(axes: Axes, length: float, losses: int) -> None:
     y = -0.56
     axes.plot([losses, end], [y, y], "|-", color=d.CHOSEN, lw=1.6, ms=6, clip_on=False)
     more = " (longer than the line)" if length > losses - 1 else ""
-    axes.text(end, y, f"critical difference {length:.2f}{more}  ", ha="right" if not more else "left", va="center",
+    axes.text(end, y, f"critical difference {length:.2f}{more}  ", ha="right" if not more else "left", va="center_baseline",
               color=d.MUTED, fontsize=8.5)  # fmt: skip
 
 

@@ -22,7 +22,7 @@ from losstune.analysis.verdict import make_verdict
 from losstune.analysis.wording import in_searches, listed
 from losstune.spaces import InputError
 
-WHATEVER = ("name", "n_train", "n_validation")  # of a study, what searches need not have in common
+WHATEVER = ("name", "n_train", "n_validation", "search_number")  # of a study, what searches need not have in common
 MORE_SEARCHES = (8, 16)  # of which the power is given; from 8 on sign flips test
 
 

@@ -39,6 +39,9 @@ def evidence_of(ran: Ran) -> Evidence:
         curves.setdefault(report["trial"], []).extend(report["curve"])
     verdict = json.loads((ran.report / "verdict.json").read_text())
     verdict.pop("budget_audit")  # costs
+    for cost in ("budget_audit", "spaces", "sentences"):
+        verdict["search"].pop(cost)
+    verdict["search"]["overtakings"].pop("member_epochs")
     return Evidence(
         trials={row["id"]: essence(row) for row in ran.trials()}, curves=curves,
         choices={row["loss"]: row for row in ran.read(read.all_choices)},
