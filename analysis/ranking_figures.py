@@ -82,8 +82,8 @@ def _ruler(axes: Axes, length: float, losses: int) -> None:
     y = -0.56
     axes.plot([losses, end], [y, y], "|-", color=d.CHOSEN, lw=1.6, ms=6, clip_on=False)
     more = " (longer than the line)" if length > losses - 1 else ""
-    axes.text(end, y, f"critical difference {length:.2f}{more}  ", ha="right" if not more else "left", va="center_baseline",
-              color=d.MUTED, fontsize=8.5)  # fmt: skip
+    axes.text(end, y, f"critical difference {length:.2f}{more}  ", ha="right" if not more else "left",
+              va="center_baseline", color=d.MUTED, fontsize=8.5)  # fmt: skip
 
 
 def profile_figure(profile: Profile) -> Figure:
