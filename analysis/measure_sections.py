@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from html import escape
 
+from losstune.analysis.crossed import standard_error_of_test_set
 from losstune.analysis.markup import figures, html_table, listing
-from losstune.analysis.results import Results, metric_name
+from losstune.analysis.results import Results, metric_name, show
 
 Section = Callable[[Results, dict, dict, list], str]
 
@@ -16,6 +17,10 @@ def _test_set(results: Results, verdict: dict, tables: dict, drawn: list) -> str
         return ""
     text = ("The verdict is about this one test set. These intervals ask what would hold for another one of the same "
             "size too; they are wider wherever examples, not seeds, are what is scarce.")  # fmt: skip
+    if results.metric == "accuracy":
+        alone = standard_error_of_test_set(results.score_matrix().mean().max(), results.study["n_test"])
+        text += (f" One network's accuracy on {results.study['n_test']:,} examples has a standard error of "
+                 f"{show(float(alone), 'accuracy')} points by itself, at the best mean.")  # fmt: skip
     if results.metric not in ("accuracy", "nll"):
         text += f" They are about accuracy, which is a mean over examples; {metric_name(results.metric)} is not."
     return f"<p>{escape(text)}</p>{html_table(tables['test_set'])}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -102,7 +101,7 @@ def _digest(targets: np.ndarray) -> str:
 def _gather(results: Results, wanted: str | None = None) -> _Gathered:
     """Read all members. wanted: the digest of the test set; by default that of the first member."""
     found, seeds = _Gathered(np.empty(0, dtype=np.int64)), sorted({seed for _, seed in results.predictions})
-    for (loss, seed), one in _readable(results, found.left_out):
+    for (loss, seed), one in results.readable(results.predictions, found.left_out):
         own = _digest(one.test_targets)
         found.seen[own] += 1
         wanted = wanted or own
@@ -126,16 +125,6 @@ def _begin(found: _Gathered, results: Results, one: Predictions, seeds: list[int
     else:
         found.left_out.append("ensembles are not measured: too many test examples and classes")
     found.targets, found.num_classes = targets, classes
-
-
-def _readable(results: Results, left_out: list[str]) -> Iterator[tuple[tuple[str, int], Predictions]]:
-    """The members whose predictions can be read, those of a loss one after the other; why others cannot."""
-    order = {loss: place for place, loss in enumerate(results.study["losses"])}
-    for model in sorted(results.predictions, key=lambda model: (order.get(model[0], len(order)), model)):
-        try:
-            yield model, results.predictions[model]()
-        except InputError as error:
-            left_out.append(f"{model[0]}, seed {model[1]}: {error}")
 
 
 def _take_in(found: _Gathered, results: Results, loss: str, seed: int, one: Predictions) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,7 +12,6 @@ from losstune.analysis.results import Results
 from losstune.analysis.separation import angular_visual_hardness, class_separation, cosine_distances
 from losstune.analysis.similarity import cka_matrix, loss_similarity, seed_averages
 from losstune.analysis.spectra import effective_ranks, singular_values
-from losstune.spaces import InputError
 from losstune.trainables.features import Features
 
 PENULTIMATE = "features"  # the last of the recorded layers
@@ -55,7 +53,7 @@ class _Gathered:
 def measure_features(results: Results) -> Represented | None:
     """Every measure of the recorded features; None where there are none that can be read."""
     found, layered = _Gathered(), {}
-    for (loss, seed), one in _readable(results, found.left_out):
+    for (loss, seed), one in results.readable(results.features, found.left_out):
         _take_in(found, loss, seed, one)
         _take_in_layers(found, loss, seed, one, layered)
     if not found.rows:
@@ -66,16 +64,6 @@ def measure_features(results: Results) -> Represented | None:
         sparsity=pd.DataFrame(found.sparsity, columns=["loss", "seed", "layer", "sparsity"]),
         similarity=similarity, by_layer=by_layer, left_out=found.left_out,
     )  # fmt: skip
-
-
-def _readable(results: Results, left_out: list[str]) -> Iterator[tuple[tuple[str, int], Features]]:
-    """The members whose features were recorded and can be read; why others that should have some cannot."""
-    order = {loss: place for place, loss in enumerate(results.study["losses"])}
-    for model in sorted(results.features, key=lambda model: (order.get(model[0], len(order)), model)):
-        try:
-            yield model, results.features[model]()
-        except InputError as error:
-            left_out.append(f"{model[0]}, seed {model[1]}: {error}")
 
 
 def _take_in(found: _Gathered, loss: str, seed: int, one: Features) -> None:

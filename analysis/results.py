@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
+from losstune.spaces import InputError
 from losstune.trainables.features import Features
 from losstune.trainables.predictions import Predictions
 from losstune.trainables.robustness import Robustness
 from losstune.trainables.transferred import Transferred
 
+T = TypeVar("T")
 LOWER_IS_BETTER = ("nll", "ece")
 PERCENT = ("accuracy", "top5_accuracy", "balanced_accuracy", "ece")
 NAMES = {
@@ -96,6 +98,20 @@ class Results:
         """The losses with at least one confirmed member, in the study's order."""
         present = set(self.members["loss"])
         return [loss for loss in self.study["losses"] if loss in present]
+
+    def readable(
+        self, files: dict[tuple[str, int], Callable[[], T]], left_out: list[str]
+    ) -> Iterator[tuple[tuple[str, int], T]]:
+        """What the files of members hold, of `predictions` or another of these, a loss's members one after the other.
+
+        Of those that cannot be read left_out gets a sentence each.
+        """
+        order = {loss: place for place, loss in enumerate(self.study["losses"])}
+        for model in sorted(files, key=lambda model: (order.get(model[0], len(order)), model)):
+            try:
+                yield model, files[model]()
+            except InputError as error:
+                left_out.append(f"{model[0]}, seed {model[1]}: {error}")
 
     def resolution(self) -> float | None:
         """The step between possible scores where it is known: one test example, for shares of right answers.
