@@ -1,16 +1,21 @@
 """What only a GPU can show: captured steps, and training there. Skipped where there is none."""
 
+import numpy as np
 import pytest
 import torch
 
 from losstune.trainables.backends import Choice
+from losstune.trainables.features import Recording
 from losstune.trainables.graphs import WARM_UP
 from losstune.trainables.inputs import Inputs
 from losstune.trainables.measurement import Probe
 from losstune.trainables.metrics import METRICS
 from losstune.trainables.network import Network
+from losstune.trainables.other_data import OWN, OtherData
 from losstune.trainables.recipe import Recipe
+from losstune.trainables.recording import Recorder
 from losstune.trainables.scoring import Scorer
+from losstune.trainables.states import evaluated
 from losstune.trainables.trainer import Stack
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU that torch can use")
@@ -84,3 +89,39 @@ def test_the_probe_measures_a_gpu(digits):
     found = Probe(Network("small_cnn", (1, 8, 8), 10), Recipe(), Inputs(digits.train, digits.normalization, "cuda"),
                   "cuda").measure()  # fmt: skip
     assert found.width > 1 and len(found.milliseconds) >= 3
+
+
+@pytest.mark.parametrize("network", ["mlp", "small_cnn"])
+def test_what_a_gpu_records_of_a_network_is_what_a_cpu_records(make_gpu_stack, make_stack, make_trial, digits, network):
+    """Statistics, features and layers; scores on corrupted images; features to transfer."""
+    trial, first = make_trial("softmax", seeds=(0,), learning_rate=0.05), make_gpu_stack(network, None)
+    first.join(trial)
+    first.train_epoch()
+    second = make_stack(network=network)
+    second.join(trial, first.state(trial.id))
+    assert_recorded_alike([recorded(stack, trial, digits) for stack in (first, second)])
+
+
+def recorded(stack, trial, digits):
+    wanted = Recording(features=50, layers=30, train_examples=200, corruptions=("contrast",), corruption_examples=100)
+    test = Inputs(digits.test, digits.normalization, stack.device.type)
+    recorder = Recorder(wanted, stack, test, OtherData(own_examples=40), prepare=None)
+    state = evaluated(stack.state(trial.id)["members"][0])
+    return (recorder.record(trial.loss, state), recorder.robustness.measure(trial.id, trial.loss),
+            recorder.transferred(state)[OWN])  # fmt: skip
+
+
+def assert_recorded_alike(records):
+    """Up to the rounding of float32 and TF32; single test examples may fall to the other side."""
+    (one, scores, kept), (other, their_scores, their_kept) = records
+    for split, own in one.examples.items():
+        assert np.array_equal(own.indices, other.examples[split].indices)
+        np.testing.assert_allclose(own.features, other.examples[split].features, rtol=0.02, atol=0.02)
+        np.testing.assert_allclose(one.statistics[split].class_means, other.statistics[split].class_means,
+                                   rtol=0.02, atol=0.02)  # fmt: skip
+    assert one.layers.names.tolist() == other.layers.names.tolist()
+    np.testing.assert_allclose(one.layers.grams, other.layers.grams, rtol=0.05,
+                               atol=0.01 * np.abs(other.layers.grams).max())  # fmt: skip
+    np.testing.assert_allclose([own.accuracy for own in scores.corrupted["contrast"]],
+                               [own.accuracy for own in their_scores.corrupted["contrast"]], atol=0.03)  # fmt: skip
+    np.testing.assert_allclose(kept.train.features, their_kept.train.features, rtol=0.02, atol=0.02)
