@@ -1,7 +1,7 @@
 """How confirmed members fare on corrupted and on shifted test sets, from what was recorded of them. Exploratory.
 
 E_{s,c} is the top-1 error at severity s of corruption c, E_clean that on the same examples uncorrupted; f is a loss's
-member, b the baseline's with the same seed (Hendrycks and Dietterich 2019, Section 4.3, where b is AlexNet):
+member, b the baseline's with the same seed (Hendrycks and Dietterich 2019, where b is AlexNet):
 
     CE_c = sum_s E^f_{s,c} / sum_s E^b_{s,c}
     relative CE_c = sum_s (E^f_{s,c} - E^f_clean) / sum_s (E^b_{s,c} - E^b_clean)
