@@ -99,13 +99,15 @@ def check(
     """
     from losstune.search.measure import measured, plan_lines
     from losstune.search.plan import check_metric_defined, make_plan, quick_sizes
+    from losstune.search.several import studies_of
 
     use_data_root(data_root)
-    loaded = load(study, set_)
-    lines = plan_lines(loaded, quick_sizes(loaded))
-    check_metric_defined(loaded)
-    for line in lines + (measured(make_plan(loaded)) if measure else []):
-        console.print(line)
+    studies = studies_of(load(study, set_))
+    known = [plan_lines(one, quick_sizes(one)) for one in studies]
+    for one, lines in zip(studies, known, strict=True):
+        check_metric_defined(one)
+        for line in lines + (measured(make_plan(one)) if measure else []):
+            console.print(line)
 
 
 @app.command()

@@ -40,18 +40,18 @@ def load(study: str, set_: list[str] | None, shortcuts: dict[str, Any] | None = 
     return load_study(study, (*(set_ or ()), *given))
 
 
-def folder_of(study: str, out: Path, repeated: bool = False) -> Path:
+def folder_of(study: str, out: Path, composed: bool = False) -> Path:
     """The output folder of a study given by path or name; the study file need not be there any more.
 
-    repeated: whether it may be a study that repeats its search; else InputError names its searches.
+    composed: whether it may be a study that is made of others; else InputError names them.
     """
-    from losstune.search.repeated import check_one_search
+    from losstune.search.composed import check_single
     from losstune.search.study import load_study
 
     there = os.path.isdir(out / study / "ledger")  # which is also asked of what can be no folder's name
     folder = (out / (study if there else load_study(study).name)).resolve()
-    if not repeated:
-        check_one_search(folder)
+    if not composed:
+        check_single(folder)
     return folder
 
 

@@ -28,7 +28,7 @@ def status(study: AnyStudy = None, out: Out = Path("runs"), address: OfCluster =
         return
     from losstune.search.status import show_status
 
-    show_status(folder_of(study, out, repeated=True) if study else None, out, console)
+    show_status(folder_of(study, out, composed=True) if study else None, out, console)
 
 
 @records.command()
@@ -65,7 +65,7 @@ def stop(study: StudyName, out: Out = Path("runs"), address: OfCluster = None) -
         return
     from losstune.search.stopping import stop_study
 
-    stopped = stop_study(folder_of(study, out, repeated=True))
+    stopped = stop_study(folder_of(study, out, composed=True))
     console.print("stopped; `losstune run` goes on where it is" if stopped else "nobody is running it")
 
 
@@ -104,16 +104,16 @@ def report(studies: StudyNames, out: Out = Path("runs")) -> None:
         _report_joint([folder_of(study, out) for study in studies], out)
         return
     from losstune.search.backup import held
+    from losstune.search.composed import folders_in, report_over
     from losstune.search.ending import say_verdict
     from losstune.search.ledger.database import Ledger
     from losstune.search.locations import ledger_at
     from losstune.search.notices import say
-    from losstune.search.repeated import is_repeated, report_searches
     from losstune.search.reporting import report as write
 
-    folder = folder_of(studies[0], out, repeated=True)
-    if is_repeated(folder):
-        report_searches(folder)
+    folder = folder_of(studies[0], out, composed=True)
+    if folders_in(folder):
+        report_over(folder)
         say_verdict(folder, console)
         return
     at = ledger_at(folder)

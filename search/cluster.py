@@ -23,6 +23,7 @@ from typing import Any
 
 from losstune.search.locations import Locations
 from losstune.search.package import pack
+from losstune.search.several import studies_of
 from losstune.search.study import Study
 from losstune.spaces import InputError
 
@@ -132,7 +133,8 @@ class Cluster:
     def submit(self, study: Study, places: Places, pip: Path | None = None) -> tuple[Job, bool]:
         """The job of a study that writes to a folder of the cluster, and whether it is new: else it runs already."""
         out = places.out
-        digest = hashlib.sha256(json.dumps([study.fields, study.sources], sort_keys=True).encode()).hexdigest()
+        sources = [one.sources for one in studies_of(study)]
+        digest = hashlib.sha256(json.dumps([study.fields, sources], sort_keys=True).encode()).hexdigest()
         job = self.find(study.name, out)
         if job is not None and not job.over:
             if job.digest != digest:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def say_costs(outcome: Outcome, console: Console) -> None:
     """What the user should know of how a run went, before its verdict."""
     for part in outcome.parts:
-        which = f"{part.folder.name}: " if outcome.searches else ""
+        which = f"{part.folder.name}: " if outcome.studies else ""
         outside = part.standing.outside_training()
         if part.new and outside is not None:
             console.print(f"{which}slot time outside training: {outside:.3f} s per trial")
@@ -35,7 +35,7 @@ def say_verdict(folder: Path, console: Console, done_before: bool = False) -> No
     path = folder / "report" / "verdict.json"
     try:
         verdict = json.loads(path.read_text(encoding="utf-8"))
-        lines = [edge_sentence(edge) for edge in verdict["edges"]]
+        lines = [edge_sentence(edge) for edge in verdict.get("edges", [])]
         headline = str(verdict["headline"])
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path}: damaged ({type(error).__name__}); allowed: what a report wrote, which "

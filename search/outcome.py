@@ -13,8 +13,8 @@ class Outcome:
     """How a run ended.
 
     new: whether there was anything to do. interrupted: stopped by the user, resumable. projection_behind: what MLflow
-    does not have yet, as a sentence, if so. searches: how each search ended, where the study repeats it; standing is
-    then that of the last one that was run.
+    does not have yet, as a sentence, if so. studies: how each study ended of which this one is made; standing is then
+    that of the last one that was run.
     """
 
     folder: Path
@@ -22,7 +22,7 @@ class Outcome:
     new: bool
     interrupted: bool = False
     projection_behind: str | None = None
-    searches: tuple[Outcome, ...] = ()
+    studies: tuple[Outcome, ...] = ()
 
     @property
     def report(self) -> Path:
@@ -38,5 +38,5 @@ class Outcome:
 
     @property
     def parts(self) -> tuple[Outcome, ...]:
-        """How each search ended, also where there is one."""
-        return self.searches or (self,)
+        """How each study ended, also where there is one."""
+        return self.studies or (self,)

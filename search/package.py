@@ -28,7 +28,9 @@ def pack(study: Study, place: Path) -> dict[str, Any]:
     fields = dict(study.fields)
     for field in ("data", "network", "metric"):
         if field in fields:
-            fields[field] = _taken(study, field, str(fields[field]), work)
+            value = fields[field]
+            fields[field] = ([_taken(study, field, one, work) for one in value] if isinstance(value, list)
+                             else _taken(study, field, str(value), work))  # fmt: skip
     record = fields.get("record") or {}
     if record.get("shifted") or record.get("transfer"):
         shifted = {name: _taken(study, f"record.shifted.{name}", spec, work)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from losstune.search.backup import Backup, held
+from losstune.search.composed import check_single
 from losstune.search.ledger import files, read
 from losstune.search.ledger.copies import mend, wrong_with
 from losstune.search.ledger.database import Ledger, get_meta, set_meta, understood
@@ -34,9 +35,10 @@ from losstune.search.plan import (
 )
 from losstune.search.planned_looks import has_enough, next_stage, stages_of
 from losstune.search.provenance import about, record
-from losstune.search.repeated import check_one_search, run_searches
+from losstune.search.repeated import run_searches
 from losstune.search.reporting import report, report_inputs
 from losstune.search.seen_test_sets import note_study
+from losstune.search.several import run_several
 from losstune.search.standing import Standing, standing
 from losstune.search.study import Study, load_study
 from losstune.spaces import InputError
@@ -57,16 +59,19 @@ def run_study(study: Study | str | Path, out: str | Path = "runs", address: str 
 
     address: a Ray cluster; None: this machine. watch is called with the standing about twice a second. storage, ledger:
     where checkpoints, predictions and weights go, and the ledger, if not into that folder (see Locations); they need be
-    said once. A study that repeats its search has a folder for each search besides, see search/repeated.py.
+    said once. A study that repeats its search, or is of several data sets or networks, has a folder for each besides,
+    see search/repeated.py and search/several.py.
     Raises InputError when the input is wrong or the study has changed in a way that would mix evidence.
     """
     study = study if isinstance(study, Study) else load_study(study)
     if study.searches > 1:
         return run_searches(study, out, address, watch, storage, ledger)
+    if study.several:
+        return run_several(study, out, address, watch, storage, ledger)
     plan = make_plan(study)
     check_metric_defined(study)
     folder = (Path(out) / study.name).resolve()
-    check_one_search(folder)
+    check_single(folder)
     if "?" in str(folder):
         raise InputError(f"--out {out}: the databases there cannot be named with a '?'; allowed: another folder")
     settle(folder, Locations(storage, ledger))

@@ -68,7 +68,7 @@ def summary(study: Study, now: Standing, left: float | None, at_rest: bool = Fal
         parts.append("saving what is trained, to stop; Ctrl-C again does not wait")
     elif left is not None and now.phase != "done":
         parts.append(f"about {duration(left)} left")
-    which = f"{now.name}, " if study.searches > 1 else ""
+    which = f"{now.name}, " if now.name != study.name else ""
     return f"{which}{study.metric}: " + ", ".join(parts)
 
 

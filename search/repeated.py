@@ -7,22 +7,20 @@ checkpoints and report in OUT/NAME-search-r; OUT/NAME has the lock of the whole 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from losstune.search.backup import held
+from losstune.search.in_turn import inputs_of, is_done, locked, run_in_turn
 from losstune.search.ledger.database import Ledger, get_meta, set_meta, understood
-from losstune.search.ledger.lock import RunLock
 from losstune.search.locations import is_recorded, ledger_at
 from losstune.search.notices import say
 from losstune.search.outcome import Outcome
-from losstune.search.reporting import report_inputs
 from losstune.search.study import Study, make_study
 from losstune.spaces import InputError
 from losstune.trainables.seeds import derive
@@ -53,35 +51,18 @@ def folders_of(folder: Path) -> list[Path]:
     return [found[number] for number in sorted(found)]
 
 
-def check_one_search(folder: Path) -> None:
-    """InputError where a study that is to be run once, or looked at as one, is one that repeats its search."""
-    if is_repeated(folder):
-        names = [place.name for place in folders_of(folder)]
-        raise InputError(f"{folder.name}: repeats its search; allowed here: one of {', '.join(names)}")
-
-
-def is_repeated(folder: Path) -> bool:
-    """Whether what is recorded of a study are its searches."""
-    return not is_recorded(ledger_at(folder)) and bool(folders_of(folder))
-
-
 def run_searches(study: Study, out: str | Path, address: str | None, watch: Callable[[Any], None], storage: str | None,
                  ledger: str | None) -> Outcome:  # fmt: skip
     """Run what is missing of each search, one after another, and report over all of them; see `run_study`."""
-    from losstune.search.phases import run_study
-
     folder = (Path(out) / study.name).resolve()
     _check_folder(study, folder)
-    with _locked(folder):
-        ended: list[Outcome] = []
-        for number, search in enumerate(searches_of(study), start=1):
-            if ended and ended[-1].new:
-                say(f"search {number} of {study.searches}: {search.name}")
-            ended.append(run_study(search, out, address, watch, storage, ledger))
-            if ended[-1].interrupted:
-                break
-            if _noted(folder).get("planned") != study.searches:
-                _note(folder, {**_noted(folder), "planned": study.searches})
+
+    def note_plan() -> None:
+        if _noted(folder).get("planned") != study.searches:
+            _note(folder, {**_noted(folder), "planned": study.searches})
+
+    with locked(folder):
+        ended = run_in_turn(searches_of(study), "search", out, address, watch, storage, ledger, note_plan)
         last, stopped = ended[-1], ended[-1].interrupted
         renewed = not stopped and _renew(folder, study.searches)
     behind = "; ".join(filter(None, (one.projection_behind for one in ended))) or None
@@ -99,16 +80,6 @@ def _check_folder(study: Study, folder: Path) -> None:
                          f"allowed: {begun} or more: to leave results out would be to choose among them")  # fmt: skip
 
 
-@contextlib.contextmanager
-def _locked(folder: Path, purpose: str = "run") -> Iterator[None]:
-    """Hold the study as a whole, for `losstune stop` to find who runs it, also between two searches."""
-    lock = RunLock(folder / "ledger", purpose)
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def _renew(folder: Path, planned: int) -> bool:
     """Write the report over the searches, unless it is there and of what is recorded now; whether it was written."""
     if (folder / "report" / "report.html").is_file() and _noted(folder).get("made_of") == [planned, _inputs(folder)]:
@@ -120,7 +91,7 @@ def _renew(folder: Path, planned: int) -> bool:
 def report_searches(folder: Path) -> None:
     """Write the report over those searches of a study that are done, nobody running it. InputError for fewer than two.
     """
-    with _locked(folder, "other"):
+    with locked(folder, "other"):
         _report(folder)
 
 
@@ -129,7 +100,7 @@ def _report(folder: Path) -> None:
     from losstune.analysis.repeats_report import write_repeats_report
     from losstune.search.recorded import load_results
 
-    noted, places = _noted(folder), [place for place in folders_of(folder) if _is_confirmed(place)]
+    noted, places = _noted(folder), [place for place in folders_of(folder) if is_done(place)]
     planned = noted.get("planned") or len(folders_of(folder))
     parts = []
     for place in places:
@@ -141,28 +112,9 @@ def _report(folder: Path) -> None:
     _note(folder, {"made_of": [planned, _inputs(folder)], "planned": planned, "reported": reported})
 
 
-def _is_confirmed(folder: Path) -> bool:
-    from losstune.search.standing import standing
-    from losstune.search.status import NothingYet, recorded_study
-
-    try:
-        study, greater, ledger = recorded_study(folder)
-    except NothingYet:
-        return False
-    try:
-        return standing(study, ledger, greater).phase == "done"
-    finally:
-        ledger.close()
-
-
 def _inputs(folder: Path) -> str:
     """What a report over the searches is made from, as a digest."""
-    found = []
-    for place in folders_of(folder):
-        ledger = Ledger.open(ledger_at(place))
-        with understood(ledger.at), ledger.reading() as tx:
-            found.append([place.name, report_inputs(tx)])
-        ledger.close()
+    found = inputs_of(folders_of(folder))
     return hashlib.sha256(json.dumps(found, sort_keys=True, default=str).encode()).hexdigest()
 
 

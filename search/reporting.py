@@ -52,16 +52,22 @@ def report_joint(folders: list[Path], out: Path) -> tuple[str, Path]:
     InputError (one line), before anything is written, for what cannot be joined, also a study without confirmed
     members.
     """
+    target = out.resolve() / "joint" / _joint_name([folder.name for folder in folders])
+    page = write_joint(folders, target)
+    return json.loads((target / "verdict.json").read_bytes())["headline"], page
+
+
+def write_joint(folders: list[Path], target: Path) -> Path:
+    """Write the report over several studies into a folder; where its page is. InputError as `report_joint`."""
     from losstune.analysis.joint_report import write_joint_report
 
     results = [_confirmed_results(folder) for folder in folders]
-    target = out.resolve() / "joint" / _joint_name([folder.name for folder in folders])
     own = [folder / "report" / "report.html" for folder in folders]
     pages = [os.path.relpath(page, target) if page.is_file() else None for page in own]
     page = write_joint_report(results, target, pages)
     for folder, of_study in zip(folders, results, strict=True):
         _note_look(folder, len(of_study.members))
-    return json.loads((target / "verdict.json").read_bytes())["headline"], page
+    return page
 
 
 def _confirmed_results(folder: Path) -> Results:

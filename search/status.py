@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
+from losstune.search.composed import folders_in
 from losstune.search.edges import find_edges
 from losstune.search.ledger import read
 from losstune.search.ledger.database import Ledger, get_meta, understood
@@ -14,7 +15,6 @@ from losstune.search.ledger.files import sizes
 from losstune.search.ledger.lock import holder
 from losstune.search.locations import files_of, ledger_at, locations_of
 from losstune.search.progress import summary, table_of
-from losstune.search.repeated import folders_of, is_repeated
 from losstune.search.standing import standing
 from losstune.search.study import Study, make_study
 from losstune.search.tracking import problem
@@ -29,8 +29,8 @@ def show_status(folder: Path | None, out: Path, console: Console) -> None:
     """Print the table of the study in a folder, or a line for each study under out."""
     if folder is None:
         _list(out, console)
-    elif is_repeated(folder):
-        _show_searches(folder, console)
+    elif folders_in(folder):
+        _show_each(folder, console)
     else:
         _show(folder, console)
 
@@ -44,14 +44,14 @@ def _list(out: Path, console: Console) -> None:
     _lines(folders, console)
 
 
-def _show_searches(folder: Path, console: Console) -> None:
-    """A line for each search of a study, who runs it, and the report over all of them."""
-    _lines(folders_of(folder), console)
+def _show_each(folder: Path, console: Console) -> None:
+    """A line for each study of which one is made, who runs it, and the report over all of them."""
+    _lines(folders_in(folder), console)
     runner = holder(folder / "ledger")
     if runner is not None:
         console.print(f"{str(runner).rstrip(',')}, is running it")
     if (folder / "report" / "report.html").is_file():
-        console.print(f"report over the searches: {folder / 'report' / 'report.html'}")
+        console.print(f"report over all: {folder / 'report' / 'report.html'}")
 
 
 def _lines(folders: list[Path], console: Console) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import psutil
 
+from losstune.search.composed import folders_in
 from losstune.search.ledger.lock import SINCE, Holder, holder
-from losstune.search.repeated import folders_of
 from losstune.search.standing import standing
 from losstune.search.status import recorded_study
 from losstune.spaces import InputError
@@ -31,7 +31,7 @@ def stop_study(folder: Path) -> bool:
         raise InputError(f"{folder}: {who} is running this study; allowed: to stop it where it runs")
     if not _holds(who, folder):
         raise InputError(f"{folder}: {who} is running this study, in another container; allowed: to stop it there")
-    asked = any(_stopping(who, part) for part in folders_of(folder) or [folder])
+    asked = any(_stopping(who, part) for part in folders_in(folder) or [folder])
     if who.purpose == "run" and not asked:  # a second signal would not wait for checkpoints
         _ask(who, folder)
     while (now := holder(folder / "ledger")) is not None and now == who:

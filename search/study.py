@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from losstune.search import yaml_file
-from losstune.search.fields import Number, Part, Positive, Whole
+from losstune.search.fields import Number, Part, Positive, Whole, one_line
 from losstune.search.grids import check_grids
 from losstune.search.ranges import LossSpace, resolve
 from losstune.search.recipe_part import RecipePart, check_recipe
@@ -100,10 +100,14 @@ class ResourcesPart(Part):
     compile: bool = False
 
 
+LISTED = ("data", "network")  # the fields of which a study may list several
+
+
 class Study(Part):
     """One experiment. path and sources are not fields of the file: where it lies, and the user's code it names.
 
     searches: how often all of it is repeated, each time with a split and a search of its own, see search/repeated.py.
+    data, network: of a study of several, the first ones; see `several`.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}$")]
@@ -127,6 +131,12 @@ class Study(Part):
     _where: str = ""
     _fields: dict[str, Any] = {}
     _sources: dict[str, str] = {}
+    _listed: dict[str, tuple[str, ...]] = {}
+
+    @property
+    def several(self) -> dict[str, tuple[str, ...]]:
+        """What is listed for data or network, where that is more than one, see search/several.py."""
+        return {field: values for field, values in self._listed.items() if len(values) > 1}
 
     @property
     def spaces(self) -> dict[str, LossSpace]:
@@ -222,10 +232,13 @@ def shipped_studies() -> dict[str, Path]:
 
 def make_study(fields: dict[str, Any], where: str, folder: Path) -> Study:
     """A study from its fields; where names them in errors."""
+    listed = {field: _listed(fields[field], f"{where}: {field}") for field in LISTED
+              if isinstance(fields.get(field), list)}  # fmt: skip
     try:
-        study = Study.model_validate(fields)
+        study = Study.model_validate({**fields, **{field: values[0] for field, values in listed.items()}})
     except ValidationError as error:
-        raise InputError(f"{where}: {_one_line(error)}") from None
+        raise InputError(f"{where}: {one_line(error, Study)}") from None
+    study._listed.update(listed)
     study._spaces.update(resolve(study.losses, study.recipe, where, study.space))
     study._folder, study._where = folder.resolve(), where
     study._fields.update(fields)
@@ -237,6 +250,15 @@ def make_study(fields: dict[str, Any], where: str, folder: Path) -> Study:
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
     return study
+
+
+def _listed(values: list[Any], where: str) -> tuple[str, ...]:
+    """A field that lists several: each is what the field else is, and is listed once."""
+    wrong = [value for value in values if not isinstance(value, str)]
+    if wrong or not values or len(set(values)) < len(values):
+        what = f"{wrong[0]!r} in the list" if wrong else "the list is empty" if not values else "one is listed twice"
+        raise InputError(f"{where}: {what}; allowed: one name, or a list of different ones")
+    return tuple(values)
 
 
 def _own_files(study: Study) -> dict[str, str]:
@@ -260,6 +282,9 @@ def _check(study: Study, where: str) -> None:
     if looks and study.searches > 1:
         raise InputError(f"{where}: confirm.seeds: looks are planned at {list(looks)} seeds, and the search is "
                          "repeated; allowed: one number of seeds, or searches: 1")  # fmt: skip
+    if study.several and study.searches > 1:
+        raise InputError(f"{where}: searches: {study.searches}, with several in {' and '.join(study.several)}; "
+                         "allowed: searches: 1, or one data set and network")  # fmt: skip
     if study.search.method == "grid":
         check_grids(study.spaces, study.search.trials, where)
     halving = study.search.halving
@@ -274,24 +299,3 @@ def _check(study: Study, where: str) -> None:
     if not known:
         raise InputError(f"{where}: metric: unknown metric {study.metric!r}; "
                          f"allowed: {', '.join(METRICS)}, cost:FILE.csv, or my_metric.py:score")  # fmt: skip
-
-
-def _one_line(error: ValidationError) -> str:
-    """The first problem of a validation: field, what is wrong, what is allowed."""
-    problem = error.errors()[0]
-    field = ".".join(str(part) for part in problem["loc"] if not str(part).startswith(("tuple[", "literal[")))
-    if problem["type"] == "extra_forbidden":
-        parent: Any = Study
-        for part in problem["loc"][:-1]:
-            parent = _model_of(parent, str(part))
-        return f"{field}: unknown key; allowed: {', '.join(parent.model_fields)}"
-    if problem["type"] == "missing":
-        return f"{field}: missing; it has no default"
-    message = problem["msg"].removeprefix("Value error, ").replace("Input should", "should").splitlines()[0]
-    return f"{field}: {problem['input']!r}: {message}"[:300]
-
-
-def _model_of(parent: Any, field: str) -> Any:
-    annotation = parent.model_fields[field].annotation
-    options = getattr(annotation, "__args__", (annotation,))
-    return next(option for option in options if hasattr(option, "model_fields"))

@@ -125,7 +125,7 @@ def test_a_study_of_one_search_is_not_made_one_of_several(here, losstune):
 def test_a_study_of_several_searches_is_not_made_one_of_one(here, losstune):
     begun(here, "my-search-1")
     ended = losstune("run", "my.yaml", "--set", "searches=1")
-    assert ended.status == 2 and "my: repeats its search" in ended.err and "my-search-1" in ended.err
+    assert ended.status == 2 and "my: is made of several studies" in ended.err and "my-search-1" in ended.err
 
 
 def test_folders_are_in_order_and_no_other_study_s(tmp_path):
@@ -203,7 +203,7 @@ def test_commands_take_all_searches_or_name_them(repeated, losstune, monkeypatch
     """status, report and stop are of all; what looks at one trial wants one search."""
     monkeypatch.chdir(repeated.folder)
     said = losstune("status", "my").out
-    assert "my-search-1" in said and "my-search-2" in said and "report over the searches" in said
+    assert "my-search-1" in said and "my-search-2" in said and "report over all" in said
     page = (repeated.report / "report.html").read_bytes()
     (repeated.report / "report.html").unlink()
     assert losstune("report", "my").status == 0 and (repeated.report / "report.html").read_bytes() == page

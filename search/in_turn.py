@@ -1,0 +1,70 @@
+"""Several studies, run one after another as one: what repeated searches and several data sets share."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from losstune.search.ledger.database import Ledger, understood
+from losstune.search.ledger.lock import RunLock
+from losstune.search.locations import ledger_at
+from losstune.search.notices import say
+from losstune.search.outcome import Outcome
+from losstune.search.reporting import report_inputs
+from losstune.search.study import Study
+
+
+@contextlib.contextmanager
+def locked(folder: Path, purpose: str = "run") -> Iterator[None]:
+    """Hold a study as a whole, for `losstune stop` to find who runs it, also between two of those it is made of."""
+    lock = RunLock(folder / "ledger", purpose)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def run_in_turn(studies: list[Study], what: str, out: str | Path, address: str | None, watch: Callable[[Any], None],
+                storage: str | None, ledger: str | None, after_each: Callable[[], None] = lambda: None,
+                ) -> list[Outcome]:  # fmt: skip
+    """Run what is missing of each study, until one is interrupted; how they ended. what: each is called; see
+    `run_study`."""
+    from losstune.search.phases import run_study
+
+    ended: list[Outcome] = []
+    for number, study in enumerate(studies, start=1):
+        if ended and ended[-1].new:
+            say(f"{what} {number} of {len(studies)}: {study.name}")
+        ended.append(run_study(study, out, address, watch, storage, ledger))
+        if ended[-1].interrupted:
+            break
+        after_each()
+    return ended
+
+
+def is_done(folder: Path) -> bool:
+    """Whether all that was asked of a study is confirmed."""
+    from losstune.search.standing import standing
+    from losstune.search.status import NothingYet, recorded_study
+
+    try:
+        study, greater, ledger = recorded_study(folder)
+    except NothingYet:
+        return False
+    try:
+        return standing(study, ledger, greater).phase == "done"
+    finally:
+        ledger.close()
+
+
+def inputs_of(folders: list[Path]) -> list[Any]:
+    """What a report over studies is made from."""
+    found = []
+    for place in folders:
+        ledger = Ledger.open(ledger_at(place))
+        with understood(ledger.at), ledger.reading() as tx:
+            found.append([place.name, report_inputs(tx)])
+        ledger.close()
+    return found

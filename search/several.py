@@ -1,0 +1,128 @@
+"""A study of several data sets or networks (`data: [digits, csv:iris.csv]`): a study of each, and one report over them.
+
+Of NAME they are the studies NAME-digits, NAME-iris ..., after what is listed; where both data and network are lists,
+one for each combination. Each has its folder beside OUT/NAME, with its ledger, checkpoints and report. OUT/NAME has the
+lock of the whole run, studies.json, which names the studies that it is made of, and the report over all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from losstune.search.in_turn import inputs_of, is_done, locked, run_in_turn
+from losstune.search.locations import is_recorded, ledger_at
+from losstune.search.outcome import Outcome
+from losstune.search.study import Study, make_study
+from losstune.spaces import InputError
+from losstune.trainables.checkpoint import write_bytes
+from losstune.trainables.user_files import split_reference
+
+NOTED = "studies.json"
+
+
+def studies_of(study: Study) -> list[Study]:
+    """The study of each data set and network; itself where it is of one. InputError where two would have one name."""
+    if not study.several:
+        return [study]
+    found: dict[str, Study] = {}
+    for values in itertools.product(*study.several.values()):
+        chosen = dict(zip(study.several, values, strict=True))
+        name = "-".join([study.name, *map(_short, values)])
+        if name in found:
+            other = ", ".join(getattr(found[name], field) for field in chosen)
+            raise InputError(f"{study.where}: {' and '.join(chosen)}: both {other} and {', '.join(values)} would be "
+                             f"the study {name}; allowed: files of different names")  # fmt: skip
+        found[name] = make_study({**study.fields, **chosen, "name": name}, study.where, study.folder)
+    return list(found.values())
+
+
+def _short(value: str) -> str:
+    """What a data set or a network is called in the name of a study: of a file its name."""
+    file, function = split_reference(value) or (value.rpartition(":")[2], None)
+    stem = Path(file).stem if function or ":" in value else file
+    return re.sub(r"[^A-Za-z0-9_.]+", "_", f"{stem}_{function}" if function else stem).strip("_")
+
+
+def folders_of(folder: Path) -> list[Path]:
+    """The folders of the studies that have begun, of which the study in a folder is made, in their order."""
+    return [folder.parent / name for name in _noted(folder)["studies"]
+            if is_recorded(ledger_at(folder.parent / name))]  # fmt: skip
+
+
+def run_several(study: Study, out: str | Path, address: str | None, watch: Callable[[Any], None], storage: str | None,
+                ledger: str | None) -> Outcome:  # fmt: skip
+    """Run what is missing of each study, one after another, and report over all of them; see `run_study`."""
+    folder, studies = (Path(out) / study.name).resolve(), studies_of(study)
+    _check_folder(study, studies, folder)
+    with locked(folder):
+        _note(folder, {**_noted(folder), "studies": [one.name for one in studies]})
+        ended = run_in_turn(studies, "study", out, address, watch, storage, ledger)
+        stopped = ended[-1].interrupted
+        renewed = not stopped and _renew(folder)
+    behind = "; ".join(filter(None, (one.projection_behind for one in ended))) or None
+    return Outcome(folder, ended[-1].standing, renewed or any(one.new for one in ended), stopped, behind, tuple(ended))
+
+
+def _check_folder(study: Study, studies: list[Study], folder: Path) -> None:
+    """InputError for what is there already and is something else."""
+    what = " and ".join(study.several)
+    if is_recorded(ledger_at(folder)):
+        raise InputError(f"{study.where}: {what}: {study.name} was run with one of each before; allowed: --name for "
+                         "another study, or another --out")  # fmt: skip
+    left_out = sorted({place.name for place in folders_of(folder)} - {one.name for one in studies})
+    if left_out:
+        raise InputError(f"{study.where}: {what}: {', '.join(left_out)} has begun and is not listed; allowed: to list "
+                         "it too: to leave results out would be to choose among them; or --name")  # fmt: skip
+
+
+def _renew(folder: Path) -> bool:
+    """Write the report over the studies, unless it is there and of what is recorded now; whether it was written."""
+    made_of = _made_of(folder)
+    if (folder / "report" / "report.html").is_file() and _noted(folder).get("made_of") == made_of:
+        return False
+    _report(folder)
+    return True
+
+
+def report_several(folder: Path) -> None:
+    """Write the report over those studies that are done, nobody running them. InputError for fewer than two."""
+    with locked(folder, "other"):
+        _report(folder)
+
+
+def _report(folder: Path) -> None:
+    from losstune.search.reporting import write_joint
+
+    write_joint([place for place in folders_of(folder) if is_done(place)], folder / "report")
+    _note(folder, {**_noted(folder), "made_of": _made_of(folder)})
+
+
+def _made_of(folder: Path) -> str:
+    """What a report over the studies is made from, as a digest."""
+    found = inputs_of(folders_of(folder))
+    return hashlib.sha256(json.dumps(found, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _noted(folder: Path) -> dict[str, Any]:
+    """What is noted of which studies it is made. InputError where the file is damaged."""
+    path = folder / NOTED
+    try:
+        noted = json.loads(path.read_bytes())
+        if not (isinstance(noted, dict) and all(isinstance(name, str) for name in noted["studies"])):
+            raise ValueError("no list of names")
+    except (FileNotFoundError, NotADirectoryError):
+        return {"studies": []}
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        raise InputError(f"{path}: damaged ({type(error).__name__}); allowed: to remove it: `losstune run` writes it "
+                         "again") from None  # fmt: skip
+    return noted
+
+
+def _note(folder: Path, noted: dict[str, Any]) -> None:
+    write_bytes(folder / NOTED, (json.dumps(noted, indent=1) + "\n").encode())
