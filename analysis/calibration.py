@@ -3,19 +3,33 @@
 A loss without probabilities (family None) has accuracies only; everything else is NaN for it, "not defined". All
 calibration errors here are of the predicted class ("confidence calibration") and biased upwards where examples are
 few: a perfectly calibrated model does not reach 0 on a finite test set, so compare only values of the same test set.
+`calibration_interval` says what is left once that bias is taken off.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy import sparse
 
 from losstune.spaces import InputError
 from losstune.trainables.metrics import ECE_BINS, accuracy, ece, nll, to_probabilities, top5_accuracy
 
 OF_PROBABILITIES = ("nll", "brier", "ece", "adaptive_ece")
+DRAWS = 500  # of pairs of opposite ones
+HALVINGS, MOST_TIMES = 12, 64  # of the search for a bound, and how many times the estimate it may be
+
+
+class Interval(NamedTuple):
+    """An estimate and the ends of its interval; NaN where they are not defined."""
+
+    estimate: float
+    low: float
+    high: float
 
 
 def prediction_measures(logits: np.ndarray, targets: np.ndarray, family: str | None) -> dict[str, float]:
@@ -68,20 +82,97 @@ def reliability(confidence: np.ndarray, correct: np.ndarray, adaptive: bool = Fa
     matter. Several seeds are pooled by joining their arrays.
     """
     confidence, correct = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64)
-    if adaptive:
-        # Each of several equal confidences counts as their mean correctness, whichever bin it is sorted into.
-        _, group, sizes = np.unique(confidence, return_inverse=True, return_counts=True)
-        correct = (np.bincount(group, weights=correct) / sizes)[group]
-        order = np.argsort(confidence, kind="stable")
-        bins = np.empty(len(order), dtype=np.intp)
-        bins[order] = np.arange(len(order)) * min(ECE_BINS, len(order)) // max(len(order), 1)
-        number = min(ECE_BINS, len(order))
-    else:
-        bins, number = np.digitize(confidence, np.arange(1, ECE_BINS) / ECE_BINS, right=True), ECE_BINS
-    count = np.bincount(bins, minlength=number)
+    bins, shares = _bin_shares(confidence, adaptive)
+    count = np.bincount(bins, minlength=shares.shape[1])
     size = np.where(count > 0, count, np.nan)
-    sums = [np.bincount(bins, weights=values, minlength=number) / size for values in (confidence, correct)]
-    return pd.DataFrame({"confidence": sums[0], "accuracy": sums[1], "count": count})
+    return pd.DataFrame({"confidence": shares.T @ confidence / size, "accuracy": shares.T @ correct / size,
+                         "count": count})  # fmt: skip
+
+
+def _bin_shares(confidence: np.ndarray, adaptive: bool) -> tuple[np.ndarray, sparse.csr_array]:
+    """The bin of each of n confidences in order of size, (n,), and which share of each falls in each bin, (n, bins)."""
+    examples = len(confidence)
+    if not adaptive:
+        bins = np.digitize(confidence, np.arange(1, ECE_BINS) / ECE_BINS, right=True)
+        ones = sparse.csr_array((np.ones(examples), (np.arange(examples), bins)), shape=(examples, ECE_BINS))
+        return bins, ones
+    _, group, sizes = np.unique(confidence, return_inverse=True, return_counts=True)
+    number = min(ECE_BINS, examples)
+    bins, ordered = np.arange(examples) * number // max(examples, 1), np.sort(group)
+    # Equal confidences fall in the bins of all of them together, each by the same shares.
+    shares = sparse.csr_array((1 / sizes[ordered], (ordered, bins)), shape=(len(sizes), number))
+    return bins, shares[group]
+
+
+def calibration_interval(
+    members: Sequence[tuple[np.ndarray, np.ndarray]], adaptive: bool = False, alpha: float = 0.05, draws: int = DRAWS,
+    seed: int = 0,
+) -> Interval:  # fmt: skip
+    """The calibration error that the seeds of a loss would have on endlessly many test examples, on average.
+
+    members: confidence (N,) and correctness (N,) of each seed, of the same N examples. With g_sb = mean over examples
+    of (correct - confidence) in bin b of seed s, or 0 outside, ECE is the mean over s of sum_b |g_sb|: above the true
+    one, because noise in g does not cancel in |g|, and without a bootstrap that is valid as g comes near 0. So a test
+    is inverted (test inversion bootstrap, Carpenter 1999, J. R. Statist. Soc. B 61): the errors t g, t >= 0, with the
+    observed noise added, give ECEs that are the larger the larger t is (Anderson 1955, Proc. AMS 6); low is t ECE for
+    the t under which alpha / 2 of them reach the observed ECE, high that under which 1 - alpha / 2 do, and the estimate
+    that under which half do. The observed ECE may lie above all three. The bins are those of the sample.
+
+    Noise: test examples weighted as in losstune.analysis.crossed, the same for every seed, so that g is normal with
+    a covariance that is known without drawing examples; and seeds, by Student's t with what their ECEs vary by beyond
+    it. NaN for fewer than 2 seeds or examples. Coverage in simulations: tests/analysis/test_calibration_interval.py.
+    """
+    if len(members) < 2 or len(members[0][0]) < 2:
+        return Interval(math.nan, math.nan, math.nan)
+    rng = np.random.default_rng(seed)
+    gaps, noise = _gaps(members, adaptive, draws, rng)
+    observed = np.abs(gaps).sum(1)
+
+    def drawn(times: float) -> np.ndarray:
+        return np.abs(times * gaps + noise).sum(2)
+
+    middle = _times(lambda times: (drawn(times).mean(1) <= observed.mean()).mean(), 0.5)
+    spread = rng.standard_t(len(members) - 1, len(noise)) * _error_of_seeds(observed, drawn(middle))
+    ends = [_times(lambda times: (drawn(times).mean(1) + spread <= observed.mean()).mean(), level)
+            for level in (1 - alpha / 2, alpha / 2)]  # fmt: skip
+    return Interval(*(float(times * observed.mean()) for times in (middle, *ends)))
+
+
+def _gaps(
+    members: Sequence[tuple[np.ndarray, np.ndarray]], adaptive: bool, draws: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """g (S, bins), and drawn deviations (2 draws, S, bins) from it for other test examples, each with its opposite."""
+    rows = []
+    for confidence, correct in members:
+        difference = (np.asarray(correct, dtype=np.float64) - confidence) / len(confidence)
+        rows.append((sparse.diags_array(difference) @ _bin_shares(np.asarray(confidence, np.float64), adaptive)[1]).T)
+    parts = sparse.vstack(rows, format="csr")
+    gaps = parts.sum(axis=1)
+    covariance = (parts @ parts.T).toarray() - np.outer(gaps, gaps) / parts.shape[1]
+    values, directions = np.linalg.eigh(covariance)
+    half = rng.standard_normal((draws, len(gaps))) @ (directions * np.sqrt(np.maximum(values, 0))).T
+    return gaps.reshape(len(members), -1), np.concatenate([half, -half]).reshape(2 * draws, len(members), -1)
+
+
+def _error_of_seeds(observed: np.ndarray, drawn: np.ndarray) -> float:
+    """The standard error of the mean of S errors (S,) for the choice of seeds; drawn (draws, S): the noise of examples,
+    which they share in part, and which makes them vary too."""
+    seeds, covariance = len(observed), np.cov(drawn, rowvar=False)
+    shared = (covariance.sum() - np.trace(covariance)) / (seeds * (seeds - 1))
+    return math.sqrt(max(observed.var(ddof=1) - (np.trace(covariance) / seeds - shared), 0.0) / seeds)
+
+
+def _times(share: Callable[[float], float], level: float) -> float:
+    """Where a share that falls in t >= 0 comes down to a level; 0 where it starts below, MOST_TIMES at most."""
+    low, high = 0.0, 1.0
+    if share(low) <= level:
+        return low
+    while share(high) > level and high < MOST_TIMES:
+        low, high = high, 2 * high
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if share(middle) > level else (low, middle)
+    return (low + high) / 2
 
 
 def check_outputs(logits: np.ndarray, targets: np.ndarray) -> None:

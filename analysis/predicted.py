@@ -11,7 +11,14 @@ import numpy as np
 import pandas as pd
 
 from losstune.analysis.agreement import Agreement, agreement
-from losstune.analysis.calibration import OF_PROBABILITIES, confidences, prediction_measures, reliability
+from losstune.analysis.calibration import DRAWS as CALIBRATION_DRAWS
+from losstune.analysis.calibration import (
+    OF_PROBABILITIES,
+    calibration_interval,
+    confidences,
+    prediction_measures,
+    reliability,
+)
 from losstune.analysis.crossed import DRAWS, crossed_bootstrap
 from losstune.analysis.ensembles import Ensembles
 from losstune.analysis.looks import level_of
@@ -23,7 +30,7 @@ from losstune.trainables.metrics import to_probabilities
 from losstune.trainables.predictions import Predictions
 
 ENSEMBLE_BYTES, MOST_BYTES = 36, 2**30  # per example, class and loss; of all
-LEAST_IN_TAIL, MOST_DRAWS = 20, 20_000  # draws of the crossed bootstrap beyond an interval's ends, and in all
+LEAST_IN_TAIL, MOST_DRAWS = 20, 20_000  # draws of a bootstrap beyond an interval's ends, and in all
 SMALLEST = 1e-300  # keeps the logarithm of a probability that underflowed finite
 
 
@@ -32,18 +39,23 @@ class Predicted:
     """members: a row per member: loss, seed, the measures of `prediction_measures`, the same after temperature scaling
     as scaled_nll ..., temperature (NaN where not defined) and temperature_reason (why not, or None). reliability,
     scaled_reliability: per loss, of all its seeds together; losses without probabilities, or for which no temperature
-    is defined, are not there. agreement: of all members. ensembles, mixed: see `Ensembles.within` and `.across`;
-    empty where they would take too much memory. recalls, class_differences: see `per_class`, to the best mean; None
-    where that is not defined. crossed: see `crossed_bootstrap`, None where it cannot be had; of: the score per example
-    that it is about, "accuracy" or "nll". left_out: which members are not in it and why, a sentence each.
+    is defined, are not there. intervals: per loss and measure ("ece", "scaled_adaptive_ece" ...) the ends of
+    `calibration_interval` at the level of the verdict, where it is defined. agreement: of all members. ensembles,
+    mixed: see `Ensembles.within` and `.across`; voted: losses x losses, the share of test examples for which their
+    seeds vote for the same class; all three empty where they would take too much memory. recalls, class_differences:
+    see `per_class`, to the best mean; None where that is not defined. crossed: see `crossed_bootstrap`, None where it
+    cannot be had; of: the score per example that it is about, "accuracy" or "nll". left_out: which members are not in
+    it and why, a sentence each.
     """
 
     members: pd.DataFrame
     reliability: dict[str, pd.DataFrame]
     scaled_reliability: dict[str, pd.DataFrame]
+    intervals: dict[tuple[str, str], tuple[float, float]]
     agreement: Agreement
     ensembles: pd.DataFrame
     mixed: pd.DataFrame
+    voted: pd.DataFrame
     recalls: pd.DataFrame
     class_differences: pd.DataFrame | None
     crossed: pd.DataFrame | None
@@ -70,9 +82,11 @@ def measure_predictions(results: Results) -> Predicted | None:
                      for loss, parts in gathered.confidence.items()},
         scaled_reliability={loss: reliability(*map(np.concatenate, zip(*parts, strict=True)))
                             for loss, parts in gathered.scaled.items()},
-        agreement=agreement(gathered.models, classes, targets),
+        intervals=_intervals(gathered, level_of(results)), agreement=agreement(gathered.models, classes, targets),
         ensembles=ensembles.within() if ensembles else pd.DataFrame(),
-        mixed=ensembles.across() if ensembles else pd.DataFrame(), recalls=recalls, class_differences=differences,
+        mixed=ensembles.across() if ensembles else pd.DataFrame(),
+        voted=_voted(ensembles, targets) if ensembles else pd.DataFrame(),
+        recalls=recalls, class_differences=differences,
         crossed=_crossed(results, gathered, by_member, losses, seeds), of=_of(results), left_out=gathered.left_out,
     )  # fmt: skip
 
@@ -120,10 +134,12 @@ def _gather(results: Results, wanted: str | None = None) -> _Gathered:
 def _begin(found: _Gathered, results: Results, one: Predictions, seeds: list[int]) -> None:
     """Make ready for members of the test set that this one is of."""
     targets, classes = one.test_targets.astype(np.int64), one.test_logits.shape[1]
-    if len(targets) * classes * len(results.confirmed()) * ENSEMBLE_BYTES <= MOST_BYTES:
+    needed = len(targets) * classes * len({loss for loss, _ in results.predictions}) * ENSEMBLE_BYTES
+    if needed <= MOST_BYTES:
         found.ensembles = Ensembles(targets, classes, seeds)
     else:
-        found.left_out.append("ensembles are not measured: too many test examples and classes")
+        found.left_out.append(f"ensembles are not measured: {len(targets):,} test examples of {classes:,} classes "
+                              f"would take {needed / 2**30:.1f} GiB, more than {MOST_BYTES / 2**30:g}")  # fmt: skip
     found.targets, found.num_classes = targets, classes
 
 
@@ -165,6 +181,25 @@ def _per_example(of: str, logits: np.ndarray, probabilities: np.ndarray | None, 
     if probabilities is None:
         return np.empty(0)
     return np.log(np.maximum(probabilities[np.arange(len(targets)), targets], SMALLEST)).astype(np.float32)
+
+
+def _intervals(found: _Gathered, alpha: float) -> dict[tuple[str, str], tuple[float, float]]:
+    """`Predicted.intervals`; none where alpha is too small for the draws."""
+    draws, intervals = max(CALIBRATION_DRAWS, math.ceil(LEAST_IN_TAIL / alpha)), {}
+    if draws > MOST_DRAWS:
+        return intervals
+    for prefix, kept in (("", found.confidence), ("scaled_", found.scaled)):
+        for loss, members in kept.items():
+            for name, adaptive in (("ece", False), ("adaptive_ece", True)):
+                _, *ends = calibration_interval(members, adaptive, alpha, draws)
+                if not math.isnan(ends[0]):
+                    intervals[loss, prefix + name] = tuple(ends)
+    return intervals
+
+
+def _voted(ensembles: Ensembles, targets: np.ndarray) -> pd.DataFrame:
+    losses, classes = ensembles.voted_classes()
+    return pd.DataFrame(agreement([(loss, 0) for loss in losses], classes, targets).same_class, losses, losses)
 
 
 def _crossed(results: Results, found: _Gathered, places: dict, losses: list[str], seeds: list[int]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import groupby
 
 import numpy as np
@@ -26,36 +27,36 @@ def prediction_figures(found: Predicted) -> Iterator[tuple[str, str, str, Figure
     """As `figures.draw` takes them."""
     losses = list(found.reliability)
     if losses:
-        yield "reliability", "", "Reliability diagrams of all losses", reliability_figure(found, losses), True
+        together = small_multiples(losses, (2.3, 2.3), 4, partial(_reliability, found))
+        yield "reliability", "", "Reliability diagrams of all losses", together, True
     for loss in losses:
-        panel = reliability_panel(found, loss)
+        panel = small_multiples([loss], PANEL, 1, partial(_reliability, found))
         yield f"reliability_{loss}", "reliability", f"Reliability diagram, {loss}", panel, False
     if len(found.agreement.models) > 2:
         text = "Dendrogram of losses and seeds by how often they predict the same class"
         yield "dendrogram", "agreement", text, dendrogram_figure(found), True
 
 
-def reliability_panel(found: Predicted, loss: str) -> Figure:
-    """The reliability diagram of one loss."""
-    figure = d.new_figure(*PANEL, MARGINS)
-    _reliability(figure.subplots(), found, loss)
-    return figure
+def small_multiples(
+    names: list[str], panel: tuple[float, float], columns: int, draw: Callable[[Axes, str], None], top: float = 0.0
+) -> Figure:
+    """A panel for each name, filled in by draw, in rows of so many columns at most; one name makes a figure of its own.
 
-
-def reliability_figure(found: Predicted, losses: list[str]) -> Figure:
-    """All reliability diagrams as small multiples, for print."""
-    columns = min(4, len(losses))
-    rows = -(-len(losses) // columns)
-    figure = d.new_figure(2.3 * columns, 2.3 * rows, MARGINS)
-    grid = d.panels(figure, rows, columns, MARGINS)
-    for axes, loss in zip(grid, losses, strict=False):
-        _reliability(axes, found, loss)
-    for axes in grid[len(losses) :]:
+    panel: width and height of each, in inches. top: inches that are left above all of them.
+    """
+    columns = min(columns, len(names))
+    rows = -(-len(names) // columns)
+    margins = {**MARGINS, "top": MARGINS["top"] + top}
+    figure = d.new_figure(panel[0] * columns, panel[1] * rows + top, margins)
+    grid = d.panels(figure, rows, columns, margins)
+    for axes, name in zip(grid, names, strict=False):
+        draw(axes, name)
+    for axes in grid[len(names) :]:
         axes.set_visible(False)
     return figure
 
 
-def _reliability(axes: Axes, found: Predicted, loss: str) -> None:
+def _reliability(found: Predicted, axes: Axes, loss: str) -> None:
     """Accuracy against confidence per bin; the area of a point is its bin's share of the predictions."""
     axes.plot([0, 1], [0, 1], color=d.MUTED, lw=0.8)
     scaled = found.scaled_reliability.get(loss)

@@ -15,6 +15,7 @@ FORM_NAMES = {
     "same_error": "the same class, of what both get wrong",
 }  # fmt: skip
 MOST_CLASSES = 20  # rows of the table of classes
+LEAST_VOTERS = 3
 
 
 def prediction_tables(results: Results, found: Predicted) -> list[Table]:
@@ -24,6 +25,7 @@ def prediction_tables(results: Results, found: Predicted) -> list[Table]:
     if len(found.agreement.models) > 1:
         means = agreement_of_losses(found.agreement)
         tables += [agreement_table(means, losses, form) for form in FORMS]
+    tables.append(voted_table(found))
     tables += [classes_table(found), crossed_table(found)]
     return [table for table in tables if table is not None]
 
@@ -38,19 +40,30 @@ def mean_of(values: pd.Series, metric: str) -> str:
 
 
 def calibration_table(found: Predicted) -> Table:
-    """NLL, Brier and calibration errors before and after temperature scaling."""
+    """NLL, Brier and calibration errors before and after temperature scaling, the errors with their intervals."""
     rows, names = [], [("nll", "nll"), ("brier", "brier"), ("ece", "ece"), ("adaptive_ece", "ece")]
     for loss, own in found.members.groupby("loss", sort=False):
-        cells = [mean_of(own[prefix + name], like) for name, like in names for prefix in ("", "scaled_")]
+        cells = [_with_interval(own[prefix + name], like, found.intervals.get((str(loss), prefix + name)))
+                 for name, like in names for prefix in ("", "scaled_")]  # fmt: skip
         rows.append([str(loss), *cells, _temperatures(own)])
     columns = ["loss", "NLL", "NLL scaled", "Brier", "Brier scaled", "ECE (%)", "ECE scaled (%)", "adaptive ECE (%)",
                "adaptive ECE scaled (%)", "temperature"]  # fmt: skip
     reasons = [reason for reason in found.members["temperature_reason"].dropna().unique()]
     caption = ("Probabilities on the test set, mean ± standard error over seeds; scaled: after one temperature per "
                "seed, fitted on the validation split.")  # fmt: skip
+    if found.intervals:
+        caption += (" In brackets: an interval for the calibration error on endlessly many examples, over seeds and "
+                    "test examples; the error on few examples is too large and may lie above it.")  # fmt: skip
     if reasons:
         caption += f" No temperature where {'; '.join(reasons)}."
     return Table("calibration", caption, columns, rows)
+
+
+def _with_interval(values: pd.Series, metric: str, ends: tuple[float, float] | None) -> str:
+    """The mean over seeds with its interval, or its standard error where there is none."""
+    if ends is None:
+        return mean_of(values, metric)
+    return f"{show(values.mean(), metric)} ({show(ends[0], metric)} to {show(ends[1], metric)})"
 
 
 def _temperatures(own: pd.DataFrame) -> str:
@@ -94,6 +107,16 @@ def agreement_table(means: pd.DataFrame, losses: list[str], form: str) -> Table:
     caption = (f"Share of test examples (%) on which two models of different seeds give {FORM_NAMES[form]}; on the "
                "diagonal two seeds of one loss.")  # fmt: skip
     return Table(f"agreement_{form}", caption, ["loss", *losses], rows)
+
+
+def voted_table(found: Predicted) -> Table | None:
+    """Losses by losses: how often the majorities of their seeds agree; None where two seeds would be no majority."""
+    if len(found.voted) < 2 or found.ensembles["size"].min() < LEAST_VOTERS:
+        return None
+    rows = [[loss, *(show(share, "accuracy") for share in found.voted.loc[loss])] for loss in found.voted.index]
+    caption = ("Share of test examples (%) on which the seeds of two losses vote for the same class (Kornblith et al., "
+               "Figure D.2). Above the agreement of single models: what is left is what the losses change.")
+    return Table("agreement_ensembles", caption, ["loss", *found.voted.index], rows)  # fmt: skip
 
 
 def classes_table(found: Predicted) -> Table | None:

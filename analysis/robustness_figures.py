@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -10,10 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from losstune.analysis import drawing as d
+from losstune.analysis.prediction_figures import small_multiples
 from losstune.analysis.robustness import MeasuredRobustness
 
 PANEL = (2.15, 2.0)
-MARGINS = {"left": 0.5, "right": 0.1, "bottom": 0.46, "top": 0.28, "between_columns": 0.45, "between_rows": 0.75}
 MOST_COLUMNS = 5
 
 
@@ -22,10 +23,10 @@ def robustness_figures(found: MeasuredRobustness) -> Iterator[tuple[str, str, st
     if found.errors.empty:
         return
     names = list(found.errors["corruption"].unique())
-    yield "corruptions", "", "Error against severity, by corruption", corruptions_figure(found, names), True
+    together = small_multiples(names, PANEL, MOST_COLUMNS, partial(_errors, found))
+    yield "corruptions", "", "Error against severity, by corruption", together, True
     for name in names:
-        figure = d.new_figure(*PANEL, MARGINS)
-        _errors(figure.subplots(), found, name)
+        figure = small_multiples([name], PANEL, 1, partial(_errors, found))
         yield f"corruption_{name}", "corruptions", f"Error against severity of {name}", figure, False
 
 
@@ -34,20 +35,7 @@ def most_robust(found: MeasuredRobustness) -> str:
     return found.members.groupby("loss", sort=False)["corrupted"].mean().idxmin()
 
 
-def corruptions_figure(found: MeasuredRobustness, names: list[str]) -> Figure:
-    """All panels, for print."""
-    columns = min(MOST_COLUMNS, len(names))
-    rows = -(-len(names) // columns)
-    figure = d.new_figure(PANEL[0] * columns, PANEL[1] * rows, MARGINS)
-    grid = d.panels(figure, rows, columns, MARGINS)
-    for axes, name in zip(grid, names, strict=False):
-        _errors(axes, found, name)
-    for axes in grid[len(names) :]:
-        axes.set_visible(False)
-    return figure
-
-
-def _errors(axes: Axes, found: MeasuredRobustness, name: str) -> None:
+def _errors(found: MeasuredRobustness, axes: Axes, name: str) -> None:
     """Mean error of each loss over seeds; severity 0 is the image as it is."""
     own = found.errors[found.errors["corruption"] == name]
     means = own.pivot_table(index="severity", columns="loss", values="error", sort=False) * 100

@@ -61,26 +61,6 @@ def cka_matrix(grams: np.ndarray | Sequence[np.ndarray], debiased: bool = True) 
     return _cosines(*_inner_products(grams, debiased))
 
 
-def minibatch_cka(batches: Iterable[Sequence[np.ndarray]]) -> np.ndarray:
-    """CKA of every two of M representations from minibatches: the unbiased HSIC, averaged over the batches, -> (M, M).
-
-    Nguyen et al. 2021, Eqs. 2-3: for layers too wide for `streaming_cka`, which is exact. A batch holds M arrays of
-    (b, ...) features of the same b >= 4 examples; every batch counts the same. Raises InputError for no batch, a batch
-    of fewer than 4 examples and batches that do not fit together.
-    """
-    total = 0.0
-    for batch in batches:
-        features = [_as_features(x) for x in batch]
-        count = _check_same_examples(features)
-        found = np.vstack(_inner_products([_packed_gram(x) for x in features], True)) / (count * (count - 3))
-        if np.shape(total) not in ((), found.shape):
-            raise InputError("features: every batch has to hold the same number of representations")
-        total = total + found
-    if np.ndim(total) == 0:
-        raise InputError("features: there is no batch")
-    return _cosines(total[:-1], total[-1])
-
-
 def streaming_cka(batches: Iterable[Sequence[np.ndarray]], debiased: bool = True) -> np.ndarray:
     """CKA of every two of M representations over all examples at once, in one pass over batches of any size -> (M, M).
 
@@ -90,7 +70,8 @@ def streaming_cka(batches: Iterable[Sequence[np.ndarray]], debiased: bool = True
         |X'Y|_F^2 - N/(N-2) sum_i k_i l_i + (sum_i k_i) (sum_i l_i) / ((N-1)(N-2));
 
     the biased one is |X'Y|_F^2. All follows from the second moments of the vectors (x_i, k_i, 1). Memory: d1 x d2
-    doubles for every pair. Raises InputError as `minibatch_cka`, fewer than 4 examples in all (biased: 2) included.
+    doubles for every pair. Raises InputError for no batch, batches that do not fit together, and fewer than 4 examples
+    in all (biased: 2).
     """
     origins, moments = [], {}
     for batch in batches:
@@ -295,5 +276,5 @@ def _cka_of_moments(moments: dict[tuple[int, int], np.ndarray], origin_noise: np
 
 
 __all__ = [
-    "cka", "cka_matrix", "gram_vector", "loss_similarity", "minibatch_cka", "seed_averages", "streaming_cka",
+    "cka", "cka_matrix", "gram_vector", "loss_similarity", "seed_averages", "streaming_cka",
 ]  # fmt: skip

@@ -12,7 +12,6 @@ from losstune.analysis.similarity import (
     cka_matrix,
     gram_vector,
     loss_similarity,
-    minibatch_cka,
     seed_averages,
     streaming_cka,
 )
@@ -94,20 +93,6 @@ def test_every_way_is_the_definition(features, debiased):
     np.testing.assert_allclose(cka_matrix(recorded, debiased), expected, rtol=0, atol=2e-6)
 
 
-def test_minibatches_average_the_unbiased_hsic(features):
-    batches = batches_of(12, *features)
-    mean = [[np.mean([hsic_1(batch[i], batch[j]) for batch in batches]) for i in range(3)] for j in range(3)]
-    expected = [[mean[i][j] / np.sqrt(mean[i][i] * mean[j][j]) for j in range(3)] for i in range(3)]
-    np.testing.assert_allclose(minibatch_cka(batches), expected, rtol=0, atol=1e-10)
-    np.testing.assert_allclose(minibatch_cka([features]), streaming_cka([features]), rtol=0, atol=1e-10)
-
-
-def test_minibatches_of_unequal_size_count_the_same(features):
-    batches = [[x[:50] for x in features], [x[50:] for x in features]]
-    numbers = [np.mean([hsic_1(batch[i], batch[j]) for batch in batches]) for i, j in ((0, 1), (0, 0), (1, 1))]
-    assert minibatch_cka(batches)[0, 1] == pytest.approx(numbers[0] / np.sqrt(numbers[1] * numbers[2]), abs=1e-10)
-
-
 def test_independent_features_are_unlike_when_debiased():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(2, 200, 512))
@@ -178,7 +163,6 @@ def test_what_is_not_defined_is_nan_and_spoils_nothing_else(features, name, debi
     for found in (
         cka_matrix([gram_vector(a) for a in (x, flat, y)], debiased),
         streaming_cka(batches_of(20, x, flat, y), debiased),
-        minibatch_cka([(x, flat, y)]) if debiased else cka_matrix([gram_vector(a) for a in (x, flat, y)], False),
     ):
         assert np.isnan(found[1]).all() and np.isnan(found[:, 1]).all()
         np.testing.assert_allclose(found[::2, ::2], [[1, defined], [defined, 1]], atol=2e-6)
@@ -264,10 +248,7 @@ BAD = {
     "grams: have to be": lambda x: cka_matrix([]),
     "debiased CKA needs 4 examples, not 3": lambda x: cka_matrix(np.ones((2, 6))),
     "there is no batch": lambda x: streaming_cka([]),
-    "no batch": lambda x: minibatch_cka(iter([])),
-    "examples, not 2": lambda x: minibatch_cka(batches_of(29, x, x)),
-    "found 30 and 60": lambda x: minibatch_cka([(x, x[:30])]),
-    "same number of representations": lambda x: minibatch_cka([(x, x), (x,)]),
+    "found 30 and 60": lambda x: streaming_cka([(x, x[:30])]),
     "as wide as before": lambda x: streaming_cka([(x, x), (x, x[:, :3])]),
     "CKA needs 4 examples, not 3": lambda x: streaming_cka([(x[:2], x[:2]), (x[:1], x[:1])]),
     "found none": lambda x: streaming_cka([[]]),
