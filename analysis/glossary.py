@@ -87,7 +87,8 @@ TERMS = {
     ),
     "ECE": (
         "Expected calibration error (15 equal bins): how far confidence is from the share of right answers. Lower "
-        "is better."
+        "is better. Few test examples make it too large, even for a model that is perfectly calibrated; the range in "
+        "brackets is for the error on endlessly many examples and over seeds, and so may lie below it."
     ),
     "margin bias": (
         "How large a margin the softmax loss asks for by itself (Kobayashi 2019, Eq. 7): the log of how many wrong "
@@ -195,7 +196,12 @@ TERMS = {
     ),
     "angular visual hardness": (
         "The angle between features and the weights of the true class, over the sum of the angles to all (Chen et al. "
-        "2020). Lower is easier."
+        "2020). Lower is easier. Its distribution is over the test examples whose features are kept."
+    ),
+    "cosine distance": (
+        "1 − the cosine of the angle between the penultimate features of two examples: 0 where they point the same "
+        "way, 1 where they are orthogonal. Classes are separate where distances within a class lie below those between "
+        "classes; for how many examples and pairs, the figure says."
     ),
     "effective rank": (
         "How many directions carry the singular values: exp of their entropy. The participation ratio counts their "
@@ -213,7 +219,8 @@ HEADINGS = {
     "member-epochs": "member-epoch", "slot-seconds": "slot-second",
     "NLL scaled": "temperature", "Brier": "Brier score", "Brier scaled": "temperature", "ECE scaled": "temperature",
     "adaptive ECE scaled": "temperature", "R² Euclidean": "R² cosine",
-    "R² mean subtracted": "R² cosine", "nearest center right": "NC4",
+    "R² mean subtracted": "R² cosine", "distance within": "cosine distance", "distance between": "cosine distance",
+    "nearest center right": "NC4",
     **{f"{of}, {what}": "effective rank" for of in ("activations", "weights", "centroids")
        for what in ("effective rank", "participation ratio")},
     "rank difference": "average rank", "IQM interval": "IQM",

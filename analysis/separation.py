@@ -1,6 +1,7 @@
 """How far the classes lie apart in the penultimate features: class separation R^2, cosine distances, angular hardness.
 
-Everything follows in closed form from FeatureStatistics, exactly as from all pairs of the N examples.
+Means follow in closed form from FeatureStatistics, exactly as from all pairs of the N examples; how distances and
+hardness are distributed, from the features of the examples that are kept.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from losstune.trainables.feature_statistics import FeatureStatistics
 ROUNDING = 1e-13  # of sums of unit vectors: smaller differences of cosines are not told from 0
 ONE_CLASS = "fewer than two classes have examples"
 NO_LAYER = "the final layer is not linear"
+DISTANCE_BINS = 100  # of cosine distances, from 0 to 2
+MOST_PAIRED = 2000  # examples that are compared with each other: the time grows with their square
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,36 @@ def cosine_distances(statistics: FeatureStatistics) -> Measures:
 
 def _distance(similarity: float, pairs: float) -> float:
     return max(0.0, 1 - similarity / pairs) if pairs > 0 else math.nan
+
+
+def distance_counts(features: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """How the cosine distances between examples are distributed (Kornblith et al. 2020, Figure E.3, as a histogram).
+
+    Of features (n, d) and classes (n,), the first MOST_PAIRED of them: (2, DISTANCE_BINS) counts of unordered pairs of
+    different examples by distance, [0] of the same class and [1] of different ones. Bins are equally wide, from 0 to 2,
+    and closed below, the last one at both ends. A row of zeros has similarity 0 to every row.
+    """
+    x, y = features[:MOST_PAIRED].astype(np.float32), targets[:MOST_PAIRED]
+    norms = np.linalg.norm(x, axis=1, keepdims=True)
+    units = np.divide(x, norms, out=np.zeros_like(x), where=norms > 0)
+    pairs = np.triu_indices(len(x), 1)
+    # Single precision, without which it would take twice as long, is within 1e-6; kept features are within 1e-3.
+    bins = ((1 - (units @ units.T)[pairs]) * (DISTANCE_BINS / 2)).astype(np.int64).clip(0, DISTANCE_BINS - 1)
+    other = y[pairs[0]] != y[pairs[1]]
+    return np.bincount(bins + DISTANCE_BINS * other, minlength=2 * DISTANCE_BINS).reshape(2, DISTANCE_BINS)
+
+
+def hardness_values(features: np.ndarray, targets: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Angular visual hardness of each example that has one: features (n, d), classes (n,), weight (K, d) -> (m <= n,).
+
+    See `angular_visual_hardness`, which is its mean over all examples of a split.
+    """
+    x, w = features.astype(np.float64), weight.astype(np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        x, w = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (x, w))
+        angles = np.arccos(np.clip(x @ w.T, -1, 1))
+        hardness = angles[np.arange(len(x)), targets] / angles.sum(axis=1)
+    return hardness[np.isfinite(hardness)]
 
 
 def angular_visual_hardness(statistics: FeatureStatistics) -> Measures:

@@ -7,13 +7,16 @@ import numpy as np
 import pytest
 from outputs import damaged, features, predictions, with_outputs
 
-from losstune.analysis.calibration import prediction_measures
+from losstune.analysis import drawing, predicted
+from losstune.analysis.calibration import calibration_interval, confidences, prediction_measures
 from losstune.analysis.predicted import measure_predictions
 from losstune.analysis.prediction_tables import prediction_tables
 from losstune.analysis.report import write_report
+from losstune.analysis.representation_figures import distances_figure, hardness_figure
 from losstune.analysis.representation_tables import representation_tables
 from losstune.analysis.represented import measure_features
-from losstune.analysis.separation import class_separation
+from losstune.analysis.separation import class_separation, distance_counts, hardness_values
+from losstune.trainables.metrics import to_probabilities
 
 THREE = {"softmax": 0.97, "sigmoid": 0.975, "squared_error": 0.98}
 
@@ -40,6 +43,57 @@ def test_every_member_is_measured_by_its_own_predictions(results):
 def test_what_a_loss_does_not_define_is_not_made_up(results):
     cells = table(prediction_tables(results, measure_predictions(results)), "calibration").rows[2]
     assert cells[0] == "squared_error" and set(cells[1:]) == {"not defined"}
+
+
+def test_calibration_errors_come_with_their_intervals(results):
+    found = measure_predictions(results)
+    ones = [predictions("sigmoid", seed) for seed in range(4)]
+    members = [confidences(to_probabilities(one.test_logits, "sigmoid"), one.test_targets) for one in ones]
+    for name, adaptive in (("ece", False), ("adaptive_ece", True)):
+        assert found.intervals["sigmoid", name] == calibration_interval(members, adaptive)[1:]
+    assert {loss for loss, _ in found.intervals} == {"softmax", "sigmoid"} and len(found.intervals) == 8
+    shown = table(prediction_tables(results, found), "calibration")
+    low, high = (100 * end for end in found.intervals["sigmoid", "ece"])
+    mean = 100 * found.members.query("loss == 'sigmoid'")["ece"].mean()
+    assert shown.rows[1][shown.columns.index("ECE (%)")] == f"{mean:.2f} ({low:.2f} to {high:.2f})"
+    assert "In brackets" in shown.caption
+
+
+def test_an_alpha_that_draws_cannot_reach_has_no_intervals(results):
+    study = {**results.study, "confirm": {**results.study["confirm"], "alpha": 1e-4}}
+    found = measure_predictions(dataclasses.replace(results, study=study))
+    shown = table(prediction_tables(results, found), "calibration")
+    assert not found.intervals and " ± " in shown.rows[0][5] and "In brackets" not in shown.caption
+
+
+def test_ensembles_agree_by_their_votes(results):
+    found = measure_predictions(results)
+    votes = {}
+    for loss in ("softmax", "sigmoid"):
+        classes = np.array([predictions(loss, seed).test_logits.argmax(1) for seed in range(4)])
+        votes[loss] = np.array([np.bincount(own, minlength=10).argmax() for own in classes.T])
+    share = (votes["softmax"] == votes["sigmoid"]).mean()
+    assert found.voted.loc["softmax", "sigmoid"] == found.voted.loc["sigmoid", "softmax"] == share
+    shown = table(prediction_tables(results, found), "agreement_ensembles")
+    assert shown.rows[0][1:3] == ["100.00", f"{100 * share:.2f}"]
+
+
+def test_two_seeds_are_no_majority(make_results):
+    few = with_outputs(make_results(losses=THREE, seeds=2))
+    assert "agreement_ensembles" not in [one.name for one in prediction_tables(few, measure_predictions(few))]
+
+
+def test_ensembles_that_would_take_too_much_memory_are_left_out_and_said(results, monkeypatch):
+    monkeypatch.setattr(predicted, "MOST_BYTES", 3 * 120 * 10 * 36 - 1)
+    found = measure_predictions(results)
+    assert found.ensembles.empty and found.mixed.empty and found.voted.empty and len(found.members) == 12
+    (said,) = found.left_out
+    assert said.startswith("ensembles are not measured: 120 test examples of 10 classes would take 0.0 GiB")
+    assert not {"ensembles", "mixed_ensembles", "agreement_ensembles"} & {
+        one.name for one in prediction_tables(results, found)
+    }
+    monkeypatch.setattr(predicted, "MOST_BYTES", 3 * 120 * 10 * 36)
+    assert len(measure_predictions(results).ensembles) == 3
 
 
 def test_agreement_is_counted_over_the_same_examples(results):
@@ -107,6 +161,34 @@ def test_features_are_measured_by_split_and_loss(results):
                      "spectra_train", "similarity", "sparsity"]  # fmt: skip
 
 
+def test_distributions_are_of_the_kept_examples_of_the_first_seeds(make_results):
+    found = measure_features(with_outputs(make_results(losses=THREE, seeds=6)))
+    own = [features("sigmoid", seed) for seed in range(6)]
+    assert (found.distances.split, found.distances.examples) == ("test", 60)  # no training examples are kept
+    assert len(found.distances.by_loss["sigmoid"]) == len(found.hardness.by_loss["sigmoid"]) == 5
+    kept = own[1].examples["test"]
+    wanted = distance_counts(kept.features, kept.targets)
+    np.testing.assert_array_equal(found.distances.by_loss["sigmoid"][1], wanted)
+    values = hardness_values(kept.features, kept.targets, own[1].statistics["test"].weight)
+    np.testing.assert_array_equal(found.hardness.by_loss["sigmoid"][1], values)
+    with drawing.style():
+        apart, hard = (drawing.to_svg(draw(of)) for draw, of in ((distances_figure, found.distances),
+                                                                (hardness_figure, found.hardness)))  # fmt: skip
+    assert "pairs of 60 test examples, 5 seeds" in apart and "sigmoid, the same class: mean distance" in apart
+    assert f"{5 * 10 * 15:,} pairs" in apart and "sigmoid: mean" in hard and "300 examples" in hard
+
+
+def test_features_of_another_number_of_examples_are_no_part_of_distributions(results):
+    odd = features("softmax", 1, count=40)
+    none = dataclasses.replace(features("softmax", 2), examples={})
+    changed = {("softmax", 1): lambda: odd, ("softmax", 2): lambda: none}
+    found = measure_features(with_outputs(results, features=changed))
+    assert len(found.distances.by_loss["softmax"]) == 2 and len(found.distances.by_loss["sigmoid"]) == 4
+    nothing = {model: lambda: none for model in results.features}
+    found = measure_features(with_outputs(results, features=nothing))
+    assert found.distances is None and found.hardness is None
+
+
 def test_the_ceiling_of_similarity_is_on_its_diagonal(results):
     found = measure_features(results)
     cells = table(representation_tables(found), "similarity")
@@ -144,7 +226,9 @@ def test_constant_predictions_and_constant_features_make_a_page(make_results, tm
 
 def test_tables_are_files_in_three_formats(results, tmp_path):
     write_report(results, tmp_path)
-    for name in ("calibration", "test_set", "ensembles", "agreement_same_class", "separation_test", "similarity"):
+    assert all((tmp_path / "figures" / f"{name}.svg").is_file() for name in ("cosine_distances", "reliability"))
+    for name in ("calibration", "test_set", "ensembles", "agreement_ensembles", "agreement_same_class",
+                 "separation_test", "similarity"):  # fmt: skip
         assert {path.suffix for path in (tmp_path / "tables").glob(f"{name}.*")} == {".csv", ".md", ".tex"}
     assert len((tmp_path / "prediction_measures.csv").read_text().splitlines()) == 1 + 12
     assert len((tmp_path / "feature_measures.csv").read_text().splitlines()) == 1 + 24

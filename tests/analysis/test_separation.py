@@ -7,7 +7,14 @@ import pytest
 from feature_data import HAND, examples, record
 from scipy.spatial.distance import cdist
 
-from losstune.analysis.separation import angular_visual_hardness, class_separation, cosine_distances
+from losstune.analysis.separation import (
+    MOST_PAIRED,
+    angular_visual_hardness,
+    class_separation,
+    cosine_distances,
+    distance_counts,
+    hardness_values,
+)
 
 pytestmark = pytest.mark.filterwarnings("error")
 UNEVEN = (9, 2, 14, 1, 5)
@@ -153,3 +160,40 @@ def test_collapsed_classes_are_wholly_separated():
         {"cosine": 1, "cosine_mean_subtracted": 1, "squared_euclidean": 1}, abs=1e-12
     )
     assert cosine_distances(statistics).values == pytest.approx({"within": 0, "between": 1}, abs=1e-12)
+
+
+def test_distances_are_counted_pair_by_pair():
+    """By hand: within classes twice 1; between them twice 1 and twice 2. Bin 50 begins at 1, the last one holds 2."""
+    within, between = distance_counts(*HAND)
+    assert dict(enumerate(within[[50, 99]])) == {0: 2, 1: 0} and within.sum() == 2
+    assert dict(enumerate(between[[50, 99]])) == {0: 2, 1: 2} and between.sum() == 4
+    x, y = examples(UNEVEN, 4)
+    x[3] = 0
+    expected = np.zeros((2, 100), dtype=int)
+    for i in range(len(x)):
+        for j in range(i):
+            a, b = np.linalg.norm(x[i]), np.linalg.norm(x[j])
+            distance = 1 - x[i] @ x[j] / (a * b) if a and b else 1.0
+            expected[int(y[i] != y[j]), min(int(50 * distance), 99)] += 1
+    np.testing.assert_array_equal(distance_counts(x, y), expected)
+    found = distance_counts(x.astype(np.float16), y)
+    assert np.abs(np.cumsum(found - expected, axis=1)).max() <= 2  # a pair near the end of a bin may change sides
+
+
+def test_only_the_first_examples_are_paired():
+    x = np.ones((MOST_PAIRED + 5, 1), dtype=np.float16)
+    counts = distance_counts(x, np.zeros(len(x), dtype=int))
+    assert counts[0, 0] == counts.sum() == MOST_PAIRED * (MOST_PAIRED - 1) // 2
+    assert not distance_counts(x[:1], np.zeros(1, dtype=int)).any()
+
+
+def test_hardness_of_each_example_has_the_recorded_mean():
+    x, y = examples(UNEVEN, 6)
+    x[3] = 0
+    weight = np.random.default_rng(1).normal(size=(5, 6))
+    values = hardness_values(x, y, weight)
+    assert values == pytest.approx([share for share in hardness(x, y, weight) if share is not None], abs=1e-10)
+    mean = angular_visual_hardness(record(x, y, 5, weight)).values["angular_visual_hardness"]
+    assert values.mean() == pytest.approx(mean, abs=1e-12)
+    assert hardness_values(*HAND, np.eye(2)) == pytest.approx([0, 1, 1 / 3, 2 / 3], abs=1e-15)
+    assert len(hardness_values(*HAND, np.array([[1.0, 0], [0, 0]]))) == 0
