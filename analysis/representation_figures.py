@@ -18,10 +18,10 @@ from losstune.analysis.represented import Distribution, Represented
 from losstune.analysis.separation import DISTANCE_BINS
 
 PANEL = (2.2, 1.95)
-TOP = 0.22  # inches of text above the panels
+TOP = 0.38  # inches of text above the panels
 COLUMNS = 5
 KINDS = "the same class", "different classes"
-HARDNESS_BINS = 60
+HARDNESS_BINS = 40
 MOST_SHOWN = 0.999  # of what is distributed lies within the panels
 SMALLEST = 1e-4  # of the largest singular value: what lies below is not drawn
 LONGEST = 22  # letters of a layer's name
@@ -44,7 +44,7 @@ def representation_figures(found: Represented) -> Iterator[tuple[str, str, str, 
 
 
 def distances_figure(found: Distribution) -> Figure:
-    """How far examples of one class, and of different ones, lie apart for each loss."""
+    """How far examples of one class, and of different ones, lie apart for each loss; every curve to its own height."""
     counts = {loss: np.sum(own, axis=0) for loss, own in found.by_loss.items()}
     pooled = sum(counts.values()).sum(axis=0)
     last = int(np.searchsorted(np.cumsum(pooled), MOST_SHOWN * pooled.sum())) + 1
@@ -60,7 +60,7 @@ def distances_figure(found: Distribution) -> Figure:
         axes.set_yticks([])
         _finish(axes, loss, "cosine distance")
 
-    text = f"pairs of {_examples(found)}; solid: {KINDS[0]}, dashed: {KINDS[1]}, each to its own height"
+    text = f"pairs of {_examples(found)}\nsolid: {KINDS[0]}; dashed: {KINDS[1]}"
     return _titled(small_multiples(list(counts), PANEL, COLUMNS, draw, TOP), text)
 
 
@@ -80,7 +80,7 @@ def hardness_figure(found: Distribution) -> Figure:
         d.hover(steps, f"{loss}: mean {values[loss].mean():.4g}, {len(values[loss]):,} examples")
         _finish(axes, loss, "angular visual hardness")
 
-    text = f"share (%) of {_examples(found)}; faint: the other losses"
+    text = f"share (%) of {_examples(found)}\nfaint: the other losses"
     return _titled(small_multiples(list(values), PANEL, COLUMNS, draw, TOP), text)
 
 
