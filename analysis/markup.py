@@ -10,6 +10,7 @@ from losstune.analysis.glossary import TERMS, term_of
 from losstune.analysis.tabletext import Table
 
 SHOWN = 8
+DENSE = 7  # columns from which a table is set smaller, to fit the page
 
 
 def anchor(term: str) -> str:
@@ -33,7 +34,8 @@ def html_table(table: Table) -> str:
                  for place, cell in enumerate(cells)]  # fmt: skip
         body = "".join(f"<td{kind}>{cell}</td>" for kind, cell in zip(side, shown, strict=True))
         rows.append(f"<tr{' class=best' * (row in table.bold)}>{body}</tr>")
-    return (f'<div class="scroll" tabindex="0"><table><caption><span>{escape(table.caption)}</span></caption>\n'
+    dense = ' class="dense"' if len(table.columns) >= DENSE else ""
+    return (f'<div class="scroll" tabindex="0"><table{dense}><caption><span>{escape(table.caption)}</span></caption>\n'
             f"<thead><tr>{heads}</tr></thead>\n<tbody>" + "\n".join(rows) + "</tbody></table></div>\n")  # fmt: skip
 
 

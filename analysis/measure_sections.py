@@ -33,7 +33,8 @@ def _calibration(results: Results, verdict: dict, tables: dict, drawn: list) -> 
            "</li><li>area: share of the predictions</li></ul>")  # fmt: skip
     panels = figures(drawn, "reliability", "small")
     text = "From here to the chosen hyperparameters everything is exploratory: beside the verdict, not adjusted for it."
-    return f'<p class="quiet">{text}</p>' + (panels and key + panels) + html_table(tables["calibration"])
+    return (f'<p class="quiet">{text}</p>' + (panels and key + panels) + html_table(tables["calibration"])
+            + html_table(tables["probabilities"]))  # fmt: skip
 
 
 def _agreement(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
@@ -41,6 +42,9 @@ def _agreement(results: Results, verdict: dict, tables: dict, drawn: list) -> st
         return ""
     more = "".join(html_table(tables[f"agreement_{form}"]) for form in ("same_outcome", "same_error"))
     folded = f"<details><summary>Two other forms of agreement</summary>{more}</details>"
+    if "agreement_ensembles" in tables:
+        voted = html_table(tables["agreement_ensembles"])
+        folded += f"<details><summary>Between ensembles of seeds</summary>{voted}</details>"
     return figures(drawn, "agreement", "wide") + html_table(tables["agreement_same_class"]) + folded
 
 
@@ -57,7 +61,7 @@ def _classes(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
 
 
 def _separation(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
-    return _test_and_train("separation", tables)
+    return figures(drawn, "separation", "full") + _test_and_train("separation", tables)
 
 
 def _collapse(results: Results, verdict: dict, tables: dict, drawn: list) -> str:

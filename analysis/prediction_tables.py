@@ -21,7 +21,7 @@ LEAST_VOTERS = 3
 def prediction_tables(results: Results, found: Predicted) -> list[Table]:
     """Every table of measures of the predictions."""
     losses = list(found.members["loss"].unique())
-    tables = [calibration_table(found), ensembles_table(found), mixed_table(found)]
+    tables = [*calibration_tables(found), ensembles_table(found), mixed_table(found)]
     if len(found.agreement.models) > 1:
         means = agreement_of_losses(found.agreement)
         tables += [agreement_table(means, losses, form) for form in FORMS]
@@ -39,24 +39,30 @@ def mean_of(values: pd.Series, metric: str) -> str:
     return show(values.mean(), metric) + error
 
 
-def calibration_table(found: Predicted) -> Table:
-    """NLL, Brier and calibration errors before and after temperature scaling, the errors with their intervals."""
-    rows, names = [], [("nll", "nll"), ("brier", "brier"), ("ece", "ece"), ("adaptive_ece", "ece")]
+def calibration_tables(found: Predicted) -> list[Table]:
+    """NLL and Brier score, and calibration errors with their intervals, before and after temperature scaling."""
+    rows: dict[str, list[list[str]]] = {"probabilities": [], "calibration": []}
     for loss, own in found.members.groupby("loss", sort=False):
-        cells = [_with_interval(own[prefix + name], like, found.intervals.get((str(loss), prefix + name)))
-                 for name, like in names for prefix in ("", "scaled_")]  # fmt: skip
-        rows.append([str(loss), *cells, _temperatures(own)])
-    columns = ["loss", "NLL", "NLL scaled", "Brier", "Brier scaled", "ECE (%)", "ECE scaled (%)", "adaptive ECE (%)",
-               "adaptive ECE scaled (%)", "temperature"]  # fmt: skip
+        scores = [mean_of(own[prefix + name], name) for name in ("nll", "brier") for prefix in ("", "scaled_")]
+        errors = [_with_interval(own[prefix + name], "ece", found.intervals.get((str(loss), prefix + name)))
+                  for name in ("ece", "adaptive_ece") for prefix in ("", "scaled_")]  # fmt: skip
+        rows["probabilities"].append([str(loss), *scores, _temperatures(own)])
+        rows["calibration"].append([str(loss), *errors])
+    scaled = "scaled: after one temperature per seed, fitted on the validation split."
+    text = f"Probabilities on the test set, mean ± standard error over seeds; {scaled}"
     reasons = [reason for reason in found.members["temperature_reason"].dropna().unique()]
-    caption = ("Probabilities on the test set, mean ± standard error over seeds; scaled: after one temperature per "
-               "seed, fitted on the validation split.")  # fmt: skip
-    if found.intervals:
-        caption += (" In brackets: an interval for the calibration error on endlessly many examples, over seeds and "
-                    "test examples; the error on few examples is too large and may lie above it.")  # fmt: skip
     if reasons:
-        caption += f" No temperature where {'; '.join(reasons)}."
-    return Table("calibration", caption, columns, rows)
+        text += f" No temperature where {'; '.join(reasons)}."
+    errors_text = f"Calibration errors on the test set, mean over seeds; {scaled}"
+    if found.intervals:
+        errors_text += (" In brackets: an interval for the error on endlessly many examples, over seeds and test "
+                        "examples; the error on few examples is too large and may lie above it.")  # fmt: skip
+    return [
+        Table("probabilities", text, ["loss", "NLL", "NLL scaled", "Brier", "Brier scaled", "temperature"],
+              rows["probabilities"]),
+        Table("calibration", errors_text, ["loss", "ECE (%)", "ECE scaled (%)", "adaptive ECE (%)",
+                                           "adaptive ECE scaled (%)"], rows["calibration"]),
+    ]  # fmt: skip
 
 
 def _with_interval(values: pd.Series, metric: str, ends: tuple[float, float] | None) -> str:
@@ -132,6 +138,8 @@ def classes_table(found: Predicted) -> Table | None:
                "seeds explains (adjusted over all classes and losses). Exploratory: another test set would move it.")
     if len(shown) > MOST_CLASSES:
         caption += f" The {MOST_CLASSES} largest of {len(shown)}."
+    if ((shown["ci_low"] <= 0) & (shown["ci_high"] >= 0)).head(MOST_CLASSES).any():
+        caption += " Where an interval covers zero all the same: the step-down test is sharper than the interval."
     return Table("classes", caption, ["loss", "class", "test examples", "recall (points)", "interval", "p"], rows)
 
 

@@ -41,8 +41,10 @@ def test_every_member_is_measured_by_its_own_predictions(results):
 
 
 def test_what_a_loss_does_not_define_is_not_made_up(results):
-    cells = table(prediction_tables(results, measure_predictions(results)), "calibration").rows[2]
-    assert cells[0] == "squared_error" and set(cells[1:]) == {"not defined"}
+    tables = prediction_tables(results, measure_predictions(results))
+    for name in ("calibration", "probabilities"):
+        cells = table(tables, name).rows[2]
+        assert cells[0] == "squared_error" and set(cells[1:]) == {"not defined"}
 
 
 def test_calibration_errors_come_with_their_intervals(results):
@@ -63,7 +65,7 @@ def test_an_alpha_that_draws_cannot_reach_has_no_intervals(results):
     study = {**results.study, "confirm": {**results.study["confirm"], "alpha": 1e-4}}
     found = measure_predictions(dataclasses.replace(results, study=study))
     shown = table(prediction_tables(results, found), "calibration")
-    assert not found.intervals and " ± " in shown.rows[0][5] and "In brackets" not in shown.caption
+    assert not found.intervals and " ± " in shown.rows[0][1] and "In brackets" not in shown.caption
 
 
 def test_ensembles_agree_by_their_votes(results):
@@ -126,7 +128,7 @@ def test_temperature_is_refused_where_validation_was_trained_on(results):
     study = {**results.study, "confirm": {**results.study["confirm"], "train_on": "all"}}
     found = measure_predictions(dataclasses.replace(results, study=study))
     assert found.members["temperature"].isna().all() and not found.scaled_reliability
-    caption = table(prediction_tables(results, found), "calibration").caption
+    caption = table(prediction_tables(results, found), "probabilities").caption
     assert "trained on the validation split" in caption
 
 
