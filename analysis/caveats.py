@@ -7,7 +7,7 @@ import pandas as pd
 from scipy import stats
 
 from losstune.analysis.pairtests import SIGN_FLIP_SEEDS, Family, is_paired
-from losstune.analysis.signflips import sign_patterns
+from losstune.analysis.power import cannot_reach
 
 # Skewness beyond what one in a hundred normal samples shows in any of its pairs.
 SKEW_LEVEL = 0.01
@@ -40,10 +40,8 @@ def caveats(
 
 
 def _about_sign_flips(seeds: int, alpha: float, pairs: int, skew: float) -> list[str]:
-    found, smallest = [], 1 / len(sign_patterns(seeds))
-    if smallest > alpha:
-        found.append(f"{seeds} seeds cannot separate anything at alpha = {alpha:g}: "
-                     f"the smallest p they can reach is {smallest:.2g}")
+    unreachable = cannot_reach("sign_flips", seeds, alpha, pairs)
+    found = [unreachable] if unreachable else []
     error = np.sqrt(6 * seeds * (seeds - 1) / ((seeds - 2) * (seeds + 1) * (seeds + 3)))
     if skew > error * stats.norm.isf(SKEW_LEVEL / 2 / pairs):
         found.append(f"a difference between two losses is strongly skewed over seeds (skewness {skew:.1f}): false "

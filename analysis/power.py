@@ -24,23 +24,23 @@ HALVINGS = 60
 class CoarseTest(NamedTuple):
     """A test whose p-value cannot fall below some value, however clear the difference.
 
-    name: as a sentence says it; smallest_p: seeds -> the smallest two-sided p; holm: whether the p-values of several
-    comparisons are adjusted afterwards by Holm (of which the smallest is multiplied by their number), while step-down
-    max-T adjusts within the test itself.
+    name: as a sentence says it; smallest_p: seeds -> the smallest two-sided p; adjusted: whose adjustment multiplies
+    the smallest p of several comparisons by their number (Holm's, Bonferroni's); None for step-down max-T, which
+    adjusts within the test itself.
     """
 
     name: str
     smallest_p: Callable[[int], float]
-    holm: bool
+    adjusted: str | None
 
 
 # In n pairs all 2^n signs are equally likely without a difference, and two of them are as extreme as all alike.
 TESTS = {
     "sign_flips": CoarseTest(
-        "the sign-flip test", lambda seeds: 2.0 ** (1 - seeds) if seeds <= EXACT_SEEDS else 1 / DRAWS, holm=False
+        "the sign-flip test", lambda seeds: 2.0 ** (1 - seeds) if seeds <= EXACT_SEEDS else 1 / DRAWS, adjusted=None
     ),
-    "wilcoxon": CoarseTest("Wilcoxon's signed-rank test with Holm's adjustment", lambda n: 2.0 ** (1 - n), holm=True),
-    "sign": CoarseTest("the sign test with Bonferroni's adjustment", lambda n: 2.0 ** (1 - n), holm=True),
+    "wilcoxon": CoarseTest("Wilcoxon's test", lambda n: 2.0 ** (1 - n), adjusted="Holm's"),
+    "sign": CoarseTest("the sign test", lambda n: 2.0 ** (1 - n), adjusted="Bonferroni's"),
 }
 
 
@@ -56,7 +56,7 @@ def smallest_p(test: str, seeds: int, comparisons: int = 1) -> float:
     for name, count in (("seeds", seeds), ("comparisons", comparisons)):
         if count < 1:
             raise InputError(f"{name}: {count} is out of bounds; allowed: at least 1")
-    return min(1.0, TESTS[test].smallest_p(seeds) * (comparisons if TESTS[test].holm else 1))
+    return min(1.0, TESTS[test].smallest_p(seeds) * (comparisons if TESTS[test].adjusted else 1))
 
 
 def pairs_to_reach(test: str, alpha: float, comparisons: int = 1) -> int | None:
@@ -64,16 +64,20 @@ def pairs_to_reach(test: str, alpha: float, comparisons: int = 1) -> int | None:
     return next((n for n in range(1, MOST_PAIRS) if smallest_p(test, n, comparisons) <= alpha), None)
 
 
-def cannot_reach(test: str, seeds: int, alpha: float, comparisons: int = 1) -> str | None:
-    """A sentence where a test with so many pairs can never separate anything at level alpha, else None."""
-    least = smallest_p(test, seeds, comparisons)
+def cannot_reach(test: str, seeds: int, alpha: float, comparisons: int = 1, rows: str = "seeds") -> str | None:
+    """A sentence where a test with so many pairs can never separate anything at level alpha, else None.
+
+    rows: what a pair is of, "seeds" or "blocks". Raises InputError as `smallest_p` does.
+    """
+    least, found = smallest_p(test, seeds, comparisons), TESTS[test]
     if least <= alpha:
         return None
-    over = f" over {comparisons} comparisons" if comparisons > 1 else ""
+    alone = smallest_p(test, seeds)
+    adjusted = f", {least:.3g} after {found.adjusted} adjustment over {comparisons} pairs" if least > alone else ""
     needed = pairs_to_reach(test, alpha, comparisons)
-    remedy = "no number of pairs is enough" if needed is None else f"it takes {needed} pairs"
-    return (f"{TESTS[test].name}{over} can separate nothing at alpha = {alpha:g} with {seeds} pairs, however clear the "
-            f"difference: the smallest p it can reach is {least:.3g}; {remedy}")  # fmt: skip
+    remedy = f"no number of {rows} is enough" if needed is None else f"it takes {needed} {rows}"
+    return (f"{seeds} {rows} cannot separate anything at alpha = {alpha:g}, however clear the differences: the "
+            f"smallest p that {found.name} can reach is {alone:.3g}{adjusted}; {remedy}")  # fmt: skip
 
 
 def detectable_difference(sd, level, seeds: int, paired: bool = True) -> np.ndarray:

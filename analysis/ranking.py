@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations
+from math import comb
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ import pandas as pd
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
+from losstune.analysis.power import cannot_reach
 from losstune.analysis.signflips import ROUNDING
 from losstune.spaces import InputError
 
@@ -284,12 +286,10 @@ def _cliques(chosen: set, open_: set, closed: set, near: dict[str, set]) -> Iter
 
 def _caveats(means: pd.DataFrame, alpha: float, left_out: list[str], datasets) -> Iterator[str]:
     """What a reader has to know before trusting the tests."""
-    blocks, pairs = len(means), means.shape[1] * (means.shape[1] - 1) // 2
-    smallest, needed = 2.0 ** (1 - blocks), int(np.ceil(1 + np.log2(pairs / alpha)))
-    if smallest * pairs > alpha:
-        adjusted = f", {min(1.0, smallest * pairs):.3g} after Holm's adjustment over {pairs} pairs" * (pairs > 1)
-        yield (f"{blocks} blocks cannot separate anything at alpha = {alpha:g}: the smallest p that Wilcoxon's test "
-               f"can reach is {smallest:.3g}{adjusted}; it takes {needed} blocks")  # fmt: skip
+    blocks, pairs = len(means), comb(means.shape[1], 2)
+    unreachable = cannot_reach("wilcoxon", blocks, alpha, pairs, "blocks")
+    if unreachable:
+        yield unreachable
     if left_out:
         yield f"left out, because not every loss was run there: {', '.join(left_out)}"
     repeated = pd.Series(dtype=int) if datasets is None else _labels(means, datasets).value_counts(sort=False)

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from losstune.analysis.looks import level_of, look_at
+from losstune.analysis.power import cannot_reach
 from losstune.analysis.results import (
     Results,
     difference_unit,
@@ -150,6 +151,10 @@ def improvement_table(verdict: dict, rows_are: str = "seeds") -> Table | None:
     caption = (f"How often the first loss beats the second: share of {rows_are}, ties half, with "
                "exact intervals, of this pair alone and for all pairs together, by which it is read; meaningful: three "
                "times in four is not ruled out.")
+    # At P = 1 the lower end is above 1/2 where the sign test with Bonferroni's adjustment rejects.
+    fewest = min((row["pairs"] for row in verdict["improvement"]), default=1)
+    unreachable = cannot_reach("sign", fewest, verdict["alpha"], len(rows) or 1, rows_are)
+    caption += f" By these intervals {unreachable}." if unreachable else ""
     columns = ["loss", "against", "P(first better) (%)", "alone", "interval", rows_are, "reading"]
     return Table("improvement", caption, columns, rows, text=frozenset({0, 1, 6})) if rows else None  # fmt: skip
 

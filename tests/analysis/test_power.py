@@ -71,18 +71,28 @@ def test_a_level_that_cannot_be_reached(test, comparisons, needed):
     assert pairs_to_reach(test, 0.05, comparisons) == needed
     assert cannot_reach(test, needed, 0.05, comparisons) is None
     text = cannot_reach(test, needed - 1, 0.05, comparisons)
-    assert f"with {needed - 1} pairs" in text and f"it takes {needed} pairs" in text
+    assert text.startswith(f"{needed - 1} seeds cannot separate anything") and text.endswith(f"it takes {needed} seeds")
 
 
 def test_five_pairs_and_wilcoxon():
-    text = cannot_reach("wilcoxon", 5, 0.05)
-    assert "Wilcoxon" in text and "the smallest p it can reach is 0.0625; it takes 6 pairs" in text
+    assert cannot_reach("wilcoxon", 5, 0.05, rows="blocks") == (
+        "5 blocks cannot separate anything at alpha = 0.05, however clear the differences: the smallest p that "
+        "Wilcoxon's test can reach is 0.0625; it takes 6 blocks"
+    )
+
+
+def test_where_several_comparisons_are_the_reason():
+    """Seven pairs: 1/64, times 6; eight: 1/128, times 6, is 0.047."""
+    text = cannot_reach("wilcoxon", 7, 0.05, 6)
+    assert text.endswith("can reach is 0.0156, 0.0938 after Holm's adjustment over 6 pairs; it takes 8 seeds")
+    assert cannot_reach("wilcoxon", 8, 0.05, 6) is None
+    assert "adjustment" not in cannot_reach("sign_flips", 5, 0.05, 6)
 
 
 def test_no_number_of_drawn_patterns_is_enough():
     assert pairs_to_reach("sign_flips", 2.0**-13) == 14
     assert pairs_to_reach("sign_flips", 1e-5) is None
-    assert "no number of pairs is enough" in cannot_reach("sign_flips", 40, 1e-5)
+    assert "no number of seeds is enough" in cannot_reach("sign_flips", 40, 1e-5)
 
 
 def test_bad_input():
