@@ -98,7 +98,8 @@ def inline(svg: str, name: str, description: str) -> str:
         body = body.replace(colour, f"var({variable})")
     body = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", body, flags=re.DOTALL)
     body = body.replace("font-family: 'DejaVu Sans'", "font-family: system-ui, sans-serif")
-    body = re.sub(r'(<svg [^>]*?)width="([0-9.]+)pt" height="[0-9.]+pt"', r'\1style="--width: \2pt; max-width: \2pt"', body, count=1)
+    sized = r'\1style="--width: \2pt; max-width: \2pt"'
+    body = re.sub(r'(<svg [^>]*?)width="([0-9.]+)pt" height="[0-9.]+pt"', sized, body, count=1)
     return body.replace("<svg ", f'<svg role="img" aria-label="{description}" ', 1).strip()
 
 

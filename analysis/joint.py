@@ -1,13 +1,14 @@
 """Several studies as blocks of one comparison: what holds over data sets.
 
 Seeds are averaged within a study, and studies of the same data set are averaged to one block: neither seeds nor
-networks are data sets.
+networks are data sets. Which data sets are the same their digests say, where they are recorded, and else their names.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
@@ -26,6 +27,7 @@ from losstune.analysis.results import PERCENT, Results, difference_unit, metric_
 from losstune.analysis.wording import listed
 from losstune.spaces import InputError
 
+DIGITS = 8  # of a digest, where a name is not enough
 CONDITIONAL_ON = (
     "at the configurations that one search per study found, on these data sets and networks; the tests treat the data "
     "sets as a sample of those that the reader cares about"
@@ -36,10 +38,12 @@ CONDITIONAL_ON = (
 class Joint:
     """Several studies over the losses that they have in common.
 
-    studies: indexed by block: data, network, seeds (the fewest of any loss), failed (confirmed runs of common losses).
+    studies: indexed by block: data (as the study calls it), dataset (see `datasets`), recorded (whether the digest of
+    its data is), network, seeds (the fewest of any loss), failed (confirmed runs of common losses).
     scores: long, a row per confirmed run: block, loss, seed, score (higher is better: a metric where lower is
-    better comes negated). means: blocks x losses. datasets: block -> data set. left_out: block -> losses that it
-    has and another study lacks. baseline: that of all studies, or None. alpha: the smallest of the studies'.
+    better comes negated). means: blocks x losses. datasets: block -> data set, by one name each. left_out: block ->
+    losses that it has and another study lacks. baseline: that of all studies, or None. alpha: the smallest of the
+    studies'.
     """
 
     metric: str
@@ -57,15 +61,25 @@ class Joint:
         """+1 where a higher metric is better, -1 where a lower one is."""
         return 1 if self.greater_is_better else -1
 
+    @cached_property
+    def sets(self) -> pd.DataFrame:
+        """Data sets x losses: the blocks of each data set averaged."""
+        return aggregate_datasets(self.means, self.datasets)
+
+    @cached_property
+    def ranking(self) -> Ranking | None:
+        """The tests over data sets; None for a single one."""
+        return rank_losses(self.sets, self.alpha, self.baseline) if len(self.sets) > 1 else None
+
     def profile(self) -> Profile:
-        """The performance profile: of errors for shares of right answers, of the metric itself otherwise.
+        """The performance profile over data sets: of errors for shares of right answers, else of the metric itself.
 
         Raises InputError where a metric is negative, so that ratios mean nothing.
         """
         if self.metric in PERCENT and self.greater_is_better:
             # An accuracy of 1 may come out of the mean over seeds above 1 by rounding.
-            return performance_profile((1 - self.means).clip(lower=0))
-        return performance_profile(self.direction * self.means, self.greater_is_better)
+            return performance_profile((1 - self.sets).clip(lower=0))
+        return performance_profile(self.direction * self.sets, self.greater_is_better)
 
 
 def join(results: list[Results]) -> Joint:
@@ -88,11 +102,12 @@ def join(results: list[Results]) -> Joint:
     scores = _long({block: own[common] for block, own in matrices.items()})
     baselines = {study.study.get("baseline") for study in results}
     baseline = baselines.pop() if len(baselines) == 1 else None
+    datasets = dict(zip(matrices, _datasets(results), strict=True))
     return Joint(
         metric=first.metric, greater_is_better=first.greater_is_better, scores=scores, means=block_means(scores),
         alpha=min(study.study["confirm"].get("alpha", 0.05) for study in results),
-        baseline=baseline if baseline in common else None, studies=_studies(matrices, results, common),
-        datasets={block: study.study["data"] for block, study in zip(matrices, results, strict=True)},
+        baseline=baseline if baseline in common else None, datasets=datasets,
+        studies=_studies(matrices, results, common, datasets),
         left_out={block: [loss for loss in own if loss not in common] for block, own in matrices.items()},
     )  # fmt: skip
 
@@ -108,18 +123,39 @@ def _names(results: list[Results]) -> list[str]:
     return names
 
 
+def _digest(study: Results) -> str | None:
+    return study.facts.get("data_digest")
+
+
+def _datasets(results: list[Results]) -> list[str]:
+    """The data set of each study: the name of the first study with the same digest, with the digest where another data
+    set has that name too. A study without a digest has the data set of the first one with its name."""
+    names, firsts = [str(study.study["data"]) for study in results], {}
+    for name, study in zip(names, results, strict=True):
+        if _digest(study):
+            firsts.setdefault(_digest(study), name)
+    shared = [name for name in firsts.values() if list(firsts.values()).count(name) > 1]
+    labels = {digest: f"{name} ({digest[:DIGITS]})" if name in shared else name for digest, name in firsts.items()}
+    own = {name: labels[_digest(study)] for name, study in reversed([*zip(names, results, strict=True)])
+           if _digest(study)}  # fmt: skip
+    return [labels.get(_digest(study), own.get(name, name)) for name, study in zip(names, results, strict=True)]
+
+
 def _long(matrices: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """Seeds x losses per block -> long scores; a seed that a loss lacks has no row."""
     whole = pd.concat(matrices, names=["block", "seed"]).rename_axis(columns="loss")
     return whole.stack().dropna().rename("score").reset_index()[["block", "loss", "seed", "score"]]
 
 
-def _studies(matrices: dict[str, pd.DataFrame], results: list[Results], common: list[str]) -> pd.DataFrame:
+def _studies(
+    matrices: dict[str, pd.DataFrame], results: list[Results], common: list[str], datasets: dict[str, str]
+) -> pd.DataFrame:
     rows = {}
     for (block, own), study in zip(matrices.items(), results, strict=True):
         failed = study.members["loss"].isin(common) & (study.members["state"] == "failed")
-        rows[block] = {"data": study.study["data"], "network": study.study["network"],
-                       "seeds": int(own[common].count().min()), "failed": int(failed.sum())}  # fmt: skip
+        rows[block] = {"data": study.study["data"], "dataset": datasets[block], "recorded": bool(_digest(study)),
+                       "network": study.study["network"], "seeds": int(own[common].count().min()),
+                       "failed": int(failed.sum())}  # fmt: skip
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("block")
 
 
@@ -130,8 +166,7 @@ def joint_verdict(joint: Joint) -> dict[str, Any]:
     and critical_difference are None, pairs, best_set, groups and stability are empty. mean and iqm are in the metric's
     own direction, differences say how much better. None stands for undefined or unbounded.
     """
-    sets = aggregate_datasets(joint.means, joint.datasets)
-    ranking = rank_losses(sets, joint.alpha, joint.baseline) if len(sets) > 1 else None
+    sets, ranking = joint.sets, joint.ranking
     table = rank_table(sets, joint.baseline).assign(mean=lambda frame: joint.direction * frame["mean"])
     stable = pd.DataFrame() if ranking is None else ranking.stability
     return {
@@ -166,7 +201,7 @@ def _iqm(joint: Joint) -> list[dict[str, Any]]:
 def _headline(joint: Joint, table: pd.DataFrame, ranking: Ranking | None) -> str:
     top = f"The best average rank, {table['average_rank'].iloc[0]:.2f}, is that of {table.index[0]}."
     if ranking is None:
-        name = joint.studies["data"].iloc[0]
+        name = joint.studies["dataset"].iloc[0]
         return (f"All {len(joint.studies)} studies use the data set {name}: nothing can be said about other data "
                 f"sets. {top}")  # fmt: skip
     best, every, sets = ranking.best_set, len(table), f"{len(ranking.means)} data sets"
@@ -211,10 +246,11 @@ def _gain(difference: float, joint: Joint) -> str:
 
 def _warnings(joint: Joint, ranking: Ranking | None) -> list[str]:
     found = [] if ranking is None else list(ranking.warnings)
-    for name, own in joint.studies.groupby("data", sort=False):
+    for name, own in joint.studies.groupby("dataset", sort=False):
         if len(own) > 1:
             found.append(f"{listed(list(own.index))} use the data set {name}: networks on one data set are not "
                          "independent blocks, so their means are averaged to one")  # fmt: skip
+    found += _about_names(joint.studies)
     for block, losses in joint.left_out.items():
         if losses:
             found.append(f"not compared, because not every study has them: {listed(losses)} (of {block})")
@@ -224,4 +260,22 @@ def _warnings(joint: Joint, ranking: Ranking | None) -> list[str]:
     if joint.scores.groupby(["block", "loss"]).size().nunique() > 1:
         found.append("losses or studies have different numbers of seeds; each mean counts once, however many seeds it "
                      "rests on")  # fmt: skip
+    return found
+
+
+def _about_names(studies: pd.DataFrame) -> list[str]:
+    """Where names and digests of data sets disagree, or where there is a name alone."""
+    found = []
+    for _, own in studies.groupby("dataset", sort=False):
+        names = list(dict.fromkeys(own["data"]))
+        if len(names) > 1:
+            found.append(f"{listed(names)} are the same data, by their digest, and count as one data set")
+    for name, own in studies.groupby("data", sort=False):
+        if own["dataset"].nunique() > 1:
+            found.append(f"{own['dataset'].nunique()} data sets have the name {name}: their digests differ, so that "
+                         "they count as different ones")  # fmt: skip
+    known, unknown = studies["dataset"][studies["recorded"]], studies[~studies["recorded"]]
+    if len(unknown) and (len(known) or len(unknown) > unknown["dataset"].nunique()):
+        found.append(f"the data of {listed(list(unknown.index))} are known by name only: whether they are those of "
+                     "another study is not checked")  # fmt: skip
     return found

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import pandas as pd
 
 from losstune.analysis.joint import Joint, join, joint_verdict
 from losstune.analysis.joint_tables import joint_tables
 from losstune.analysis.profiles import Profile, score_distribution
-from losstune.analysis.ranking import DEFAULT, MODES, aggregate_datasets, rank_losses
+from losstune.analysis.ranking import DEFAULT, MODES
 from losstune.analysis.report import write_file
 from losstune.analysis.results import Results, factor, head, metric_name
 from losstune.spaces import InputError
@@ -53,13 +50,11 @@ def _figures(joint: Joint) -> Iterator[tuple[str, str, str, Figure, bool]]:
     """As `figures.draw` takes them: ranks and ratios over data sets, where there are several, and scores over runs."""
     from losstune.analysis.ranking_figures import critical_difference_figure, distribution_figure, profile_figure
 
-    sets = aggregate_datasets(joint.means, joint.datasets)
-    if len(sets) > 1:
-        ranking = rank_losses(sets, joint.alpha, joint.baseline)
+    if joint.ranking is not None:
         for mode, method in MODES.items():
             text, group = f"Average ranks and bars: {method}", "ranks" if mode == DEFAULT else mode
-            yield f"critical_difference_{mode}", group, text, critical_difference_figure(ranking, mode), True
-        profile = _profile(joint, sets)
+            yield f"critical_difference_{mode}", group, text, critical_difference_figure(joint.ranking, mode), True
+        profile = _profile(joint)
         if profile is not None:
             text = "Share of data sets within each ratio to the best, per loss"
             yield "performance_profile", "profile", text, profile_figure(profile), True
@@ -70,9 +65,9 @@ def _figures(joint: Joint) -> Iterator[tuple[str, str, str, Figure, bool]]:
         yield "score_distribution", "distribution", text, figure, True
 
 
-def _profile(joint: Joint, sets: pd.DataFrame) -> Profile | None:
+def _profile(joint: Joint) -> Profile | None:
     """The performance profile over data sets; None where ratios of the metric mean nothing."""
     try:
-        return replace(joint, means=sets).profile()
+        return joint.profile()
     except InputError:
         return None

@@ -7,11 +7,11 @@ from typing import Any
 from urllib.parse import quote
 
 from losstune.analysis.figures import Drawn
-from losstune.analysis.glossary import TERMS
-from losstune.analysis.markup import anchor, figures, html_table, listing, sentence
+from losstune.analysis.markup import figures, html_table, listing, sentence
 from losstune.analysis.page import document
 from losstune.analysis.ranking import DEFAULT, MODES, PAPER_MODES
 from losstune.analysis.results import metric_name, show_p
+from losstune.analysis.sections import words_used
 from losstune.analysis.tabletext import Table
 from losstune.analysis.wording import listed
 
@@ -42,7 +42,7 @@ def joint_page(
     named = names if more <= 1 else [*names[:MOST_NAMES], f"{more} others"]
     about = (f"{listed(named)}: {len(verdict['losses'])} losses that all of them have, by "
              f"{metric_name(verdict['metric'])}")  # fmt: skip
-    words = _words("".join(heading + body for _, heading, body in parts))
+    words = words_used(" ".join(heading + body for _, heading, body in parts))
     return document(f"{len(names)} studies: which loss?", about, [*parts, ("words", "Words", words)])
 
 
@@ -132,13 +132,3 @@ def _studies(tables: dict[str, Table], links: dict[str, str | None]) -> str:
     missing = [block for block, link in links.items() if not link]
     lacking = f"<p class=\"quiet\">No report yet: {escape(listed(missing))}.</p>" if missing else ""
     return f"{html_table(tables['means'])}{html_table(tables['studies'])}{own}{lacking}"
-
-
-def _words(page: str) -> str:
-    """The terms that occur in the page's HTML, or that its headings lead to."""
-    words = page.lower()
-    used = {term: meaning for term, meaning in TERMS.items()
-            if escape(term).lower() in words or f'#{anchor(term)}"' in words}  # fmt: skip
-    terms = "".join(f'<dt id="{anchor(term)}">{escape(term)}</dt><dd>{escape(meaning)}</dd>'
-                    for term, meaning in used.items())  # fmt: skip
-    return f"<details><summary>What the terms on this page mean</summary><dl>{terms}</dl></details>"

@@ -59,13 +59,18 @@ def _best(verdict: dict) -> frozenset[int]:
 
 def studies_table(verdict: dict) -> Table:
     """What was joined."""
-    rows = [[row["block"], row["data"], row["network"], str(row["seeds"]), str(row["failed"] or "")]
+    rows = [[row["block"], _data(row), row["network"], str(row["seeds"]), str(row["failed"] or "")]
             for row in verdict["studies"]]  # fmt: skip
     columns = ["study", "data", "network", "seeds", "failed"]
     if not any(row["failed"] for row in verdict["studies"]):
         columns, rows = columns[:-1], [cells[:-1] for cells in rows]
     caption = "The studies that are joined; seeds: the fewest that any of the losses has."
     return Table("studies", caption, columns, rows, text=frozenset({0, 1, 2}))
+
+
+def _data(row: dict) -> str:
+    """The name of a study's data, and that of its data set in this report where it is another."""
+    return row["data"] if row["data"] == row["dataset"] else f"{row['data']}, counted as {row['dataset']}"
 
 
 def means_table(joint: Joint, verdict: dict) -> Table:

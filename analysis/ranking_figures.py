@@ -33,7 +33,7 @@ def critical_difference_figure(ranking: Ranking, mode: str = DEFAULT) -> Figure:
     ranks, groups = ranking.table["average_rank"], ranking.groups[mode]
     left = -(-len(ranks) // 2)
     depth = 0.12 + BAR * len(groups)
-    top, bottom = 0.68 if mode == "nemenyi" else 0.42, depth + ROW * (left + 0.2)
+    top, bottom = 0.86 if mode == "nemenyi" else 0.42, depth + ROW * (left + 0.2)
     side = RANK + CHARACTER * max(map(len, ranks.index))
     margins = {"left": side, "right": side, "bottom": 0.05, "top": top}
     figure = d.new_figure(LINE + 2 * side, top + bottom + 0.05, margins)
@@ -77,13 +77,12 @@ def _elbow(axes: Axes, loss: str, rank: float, y: float, left: bool, best: bool)
 
 
 def _ruler(axes: Axes, length: float, losses: int) -> None:
-    """Nemenyi's critical difference, to scale, above the line, as far as the line reaches."""
-    end = losses - min(length, losses - 1)
-    y = -0.56
+    """Nemenyi's critical difference, to scale, above the line, as far as the line reaches; its name above it."""
+    end, y = losses - min(length, losses - 1), -0.56
     axes.plot([losses, end], [y, y], "|-", color=d.CHOSEN, lw=1.6, ms=6, clip_on=False)
     more = " (longer than the line)" if length > losses - 1 else ""
-    axes.text(end, y, f"critical difference {length:.2f}{more}  ", ha="right" if not more else "left",
-              va="center_baseline", color=d.MUTED, fontsize=8.5)  # fmt: skip
+    axes.text(losses, y - 0.08, f"critical difference {length:.2f}{more}", ha="right", va="bottom", color=d.MUTED,
+              fontsize=8.5)  # fmt: skip
 
 
 def profile_figure(profile: Profile) -> Figure:

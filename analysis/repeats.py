@@ -7,7 +7,6 @@ those of `significance`, on searches in place of seeds.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
@@ -16,9 +15,10 @@ import numpy as np
 import pandas as pd
 
 from losstune.analysis.power import detectable_difference
+from losstune.analysis.repeats_notes import about_lacking, notes_of
 from losstune.analysis.results import Results, difference_unit, factor, show
 from losstune.analysis.variance_components import Components, components
-from losstune.analysis.verdict import make_verdict
+from losstune.analysis.verdict import UNCONFIRMED, make_verdict
 from losstune.analysis.wording import in_searches, listed
 from losstune.spaces import InputError
 
@@ -31,9 +31,10 @@ class Repeated:
     """The searches of one study, joined.
 
     results: as those of one search; members has a row per loss and search, which stands in seed, from 1 on, its scores
-    are means over the seeds; choices and curves are empty, budget is of all searches. parts: each search's own results.
+    are means over the seeds; choices and curves are empty, budget is of all searches. Only losses that are confirmed in
+    all searches are in members, so that rows are paired. parts: each search's own results.
     losses: those whose metric is defined in all searches. scores: searches x seeds x losses, higher is better.
-    planned: how many searches there are to be.
+    planned: how many searches there are to be. lacking: loss -> the searches, from 1 on, in which it is not confirmed.
     """
 
     results: Results
@@ -41,6 +42,7 @@ class Repeated:
     losses: list[str]
     scores: np.ndarray
     planned: int
+    lacking: dict[str, list[int]]
 
     @property
     def searches(self) -> int:
@@ -85,13 +87,20 @@ def join_searches(parts: list[Results], name: str, planned: int, reported: tuple
         raise InputError(f"{name}: its searches are confirmed with {listed(list(map(str, counts)))} seeds; needed: as "
                          "many in each, and of every loss")  # fmt: skip
     scores = np.stack([own[losses].to_numpy() for own in matrices])
+    lacking = _lacking(parts)
     study = {**parts[0].study, "name": name, "searches": len(parts), "confirm": {**parts[0].study["confirm"]}}
     joined = replace(
-        parts[0], study=study, members=_members(parts), trials=_numbered(parts, "trials"),
+        parts[0], study=study, members=_members(parts, lacking), trials=_numbered(parts, "trials"),
         curves=parts[0].curves.iloc[:0], choices=parts[0].choices.iloc[:0], budget=_budget(parts),
-        notes=_notes(parts, planned, reported), edges=[], facts=_facts(parts), predictions={},
+        notes=notes_of(parts, planned, reported), edges=[], facts=_facts(parts), predictions={},
     )  # fmt: skip
-    return Repeated(joined, parts, losses, scores, planned)
+    return Repeated(joined, parts, losses, scores, planned, lacking)
+
+
+def _lacking(parts: list[Results]) -> dict[str, list[int]]:
+    found = {loss: [number for number, part in enumerate(parts, start=1) if loss not in part.confirmed()]
+             for loss in parts[0].study["losses"]}  # fmt: skip
+    return {loss: numbers for loss, numbers in found.items() if numbers}
 
 
 def _check_same(parts: list[Results], name: str) -> None:
@@ -118,9 +127,11 @@ def members_of(parts: list[Results]) -> pd.DataFrame:
     return _numbered(parts, "members")
 
 
-def _members(parts: list[Results]) -> pd.DataFrame:
-    """A row per loss and search: means over its seeds; failed only if all of them are."""
+def _members(parts: list[Results], lacking: dict[str, list[int]]) -> pd.DataFrame:
+    """A row per loss and search: means over its seeds; failed only if all of them are. Without losses that lack a
+    search: one of them would leave no pair of losses paired."""
     every = members_of(parts)
+    every = every[~every["loss"].isin(lacking)]
     grouped = every.drop(columns=["seed", "state", "reason"]).groupby(["loss", "search"])
     means = grouped.agg(lambda column: column.astype(float).mean()).reset_index().rename(columns={"search": "seed"})
     failed = (every["state"] == "failed").groupby([every["loss"], every["search"]]).all().to_numpy()
@@ -143,50 +154,19 @@ def _facts(parts: list[Results]) -> dict[str, Any]:
     return {**shared, **took, "test_set_looks": parts[-1].facts.get("test_set_looks")}
 
 
-def _notes(parts: list[Results], planned: int, reported: tuple[int, ...]) -> list[str]:
-    texts: dict[str, list[str]] = {}
-    for number, part in enumerate(parts, start=1):
-        for text in part.notes:
-            texts.setdefault(text, []).append(str(number))
-    found = [text if len(of) == len(parts) else f"In search {listed(of)}: {text}" for text, of in texts.items()]
-    if len(parts) < planned:
-        found.append(f"{len(parts)} of the {planned} planned searches are in: a look at fewer than were planned is one "
-                     "more chance of a false separation, and the error rate is no longer guaranteed.")  # fmt: skip
-    earlier = sorted({count for count in reported if count != len(parts)})
-    if earlier:
-        found.append(f"There was a report on {listed(list(map(str, earlier)), 'or')} searches before: the error rate "
-                     "over all of the reports is no longer guaranteed.")  # fmt: skip
-    return found + _uneven(parts) + _narrow(parts)
-
-
-def _uneven(parts: list[Results]) -> list[str]:
-    """Searches of different lengths, as a cut by hours leaves them."""
-    most = [int(part.budget.loc[part.budget["phase"] == "search", "asked"].max()) for part in parts]
-    if len(set(most)) == 1:
-        return []
-    counts = ", ".join(f"{count} in search {number}" for number, count in enumerate(most, start=1))
-    return [f"The searches did not ask the same number of configurations per loss ({counts}): their variance is in "
-            "part that of their budgets."]  # fmt: skip
-
-
-def _narrow(parts: list[Results]) -> list[str]:
-    """Ranges at an end of which a search chose, in one sentence; each search's own report has what to try."""
-    found = Counter((edge["loss"], edge["hyperparameter"]) for part in parts for edge in part.edges)
-    named = [f"{loss}'s {name} ({count} of {len(parts)})" for (loss, name), count in found.items()]
-    return [f"Ranges too narrow, the chosen value was at an end in so many searches: {listed(named)}; each search's "
-            "own report has what to try."] if named else []  # fmt: skip
-
-
 def repeats_verdict(repeated: Repeated) -> dict[str, Any]:
     """The verdict over searches: as `make_verdict`'s, n_seeds and seeds_needed count rows, which are searches.
 
-    searches: count, planned, seeds (of each), losses and differences (the variance components, see `Components`),
-    detectable (see `detectable`) and sentences. failed_members and failed_trials have the number of their search.
+    searches: count, planned, seeds (of each), lacking (see `Repeated`), losses and differences (the variance
+    components, see `Components`), detectable (see `detectable`) and sentences. failed_members and failed_trials have
+    the number of their search.
     """
     verdict = make_verdict(repeated.results)
     verdict["method"] = verdict["method"] and in_searches(verdict["method"])
     verdict["headline"] = in_searches(verdict["headline"])
-    verdict["warnings"] = [*map(in_searches, verdict["warnings"]), *_failed(repeated)]
+    verdict["warnings"] = [text for text in map(in_searches, verdict["warnings"]) if not text.startswith(UNCONFIRMED)]
+    verdict["warnings"] += [*_failed(repeated), *about_lacking(repeated.lacking, repeated.searches)]
+    verdict["unconfirmed"] = [loss for loss, numbers in repeated.lacking.items() if len(numbers) == repeated.searches]
     if verdict["method"]:
         verdict["conditional_on"] = _conditional_on(repeated)
     every = {"failed_members": ("members", "seed"), "failed_trials": ("trials", "number")}
@@ -196,7 +176,7 @@ def repeats_verdict(repeated: Repeated) -> dict[str, Any]:
         verdict[name] = rows[["search", "loss", number, "reason"]].to_dict("records")
     losses, pairs = repeated.losses_components(), repeated.pairs_components()
     verdict["searches"] = {
-        "count": repeated.searches, "planned": repeated.planned, "seeds": repeated.seeds,
+        "count": repeated.searches, "planned": repeated.planned, "seeds": repeated.seeds, "lacking": repeated.lacking,
         "losses": [{"loss": loss, **vars(found)} for loss, found in losses.items()],
         "differences": [{"losses": list(pair), **vars(found)} for pair, found in pairs.items()],
         "detectable": detectable(repeated), "sentences": sentences(repeated, verdict),

@@ -13,7 +13,7 @@ from losstune.analysis.markup import html_table, listing
 from losstune.analysis.repeats import Repeated, members_of, repeats_verdict
 from losstune.analysis.report import write_figures, write_file, write_texts
 from losstune.analysis.results import Results, difference_unit, head, metric_name, show, show_parameters
-from losstune.analysis.sections import SECTIONS
+from losstune.analysis.sections import SECTIONS, words_of
 from losstune.analysis.tables import (
     baseline_table,
     budget_table,
@@ -165,9 +165,6 @@ _OWN = {
                     ("conditional", "What this depends on", _conditional)],
     "failures": [("failures", "Failures", _failures)],
 }  # fmt: skip
-_SHARED = ("verdict", "results", "scores", "pairs", "baseline", "paper-rule", "other-metrics", "budget", "words")
-REPEATED_SECTIONS = [
-    section
-    for shared in SECTIONS
-    for section in _OWN.get(shared[0], [shared] if shared[0] in _SHARED else [])
-]
+_SHARED = ("verdict", "results", "scores", "pairs", "baseline", "paper-rule", "other-metrics", "budget")
+_PARTS = [section for shared in SECTIONS for section in _OWN.get(shared[0], [shared] if shared[0] in _SHARED else [])]
+REPEATED_SECTIONS = [*_PARTS, words_of(_PARTS)]

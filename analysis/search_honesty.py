@@ -11,7 +11,7 @@ from losstune.analysis.results import Results, difference_unit, metric_name, sho
 from losstune.analysis.search_curves import QUANTITIES, budget_curves, ended_trials, overtakings
 from losstune.analysis.search_selection import half_budget, winners_bias
 from losstune.analysis.verdict import audit_budget
-from losstune.analysis.wording import MOST_NAMES, audit_sentence, listed
+from losstune.analysis.wording import MOST_NAMES, listed
 from losstune.spaces import InputError, space_of
 
 Row = dict[str, Any]
@@ -78,11 +78,13 @@ def _search_audit(budget: pd.DataFrame) -> list[Row]:
 
 
 def sentences(found: dict[str, Any], metric: str) -> list[str]:
-    """What `search_honesty` found, in sentences; metric: the study's. None of them rests on a test."""
+    """What `search_honesty` found, in sentences; metric: the study's. None of them rests on a test.
+
+    The budget's audit is not among them: the report says it with the budget.
+    """
     if not found["curves"]:
         return ["No search is recorded, so nothing is known of how the configurations were chosen."]
     said = [_about_curves(found, metric), *_about_overtakings(found, metric), *_about_equality(found)]
-    said += [audit_sentence(row) for row in found["budget_audit"] if row["flagged"]]
     return [*said, *_about_edges(found["edges"]), *_about_failures(found["failures"]),
             _about_bias(found["winners_bias"], metric), *_about_half(found["half_budget"], metric)]  # fmt: skip
 

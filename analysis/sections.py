@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from html import escape
+import re
+from html import escape, unescape
 from typing import Any
 
 from losstune.analysis.glossary import TERMS
@@ -71,7 +72,8 @@ def _pairs(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
     if "pairs" not in tables:
         return ""
     metric, alpha = verdict["metric"], verdict["alpha"]
-    separated = [separated_sentence(pair, metric, alpha) for pair in verdict["separated_pairs"]]
+    seeds = verdict["n_seeds"] if verdict["looks"] else None
+    separated = [separated_sentence(pair, metric, alpha, seeds) for pair in verdict["separated_pairs"]]
     best = verdict["best_set"]
     leading = [p for p in verdict["undecided_pairs"] if set(p["losses"]) <= set(best)]
     rest = [p for p in verdict["undecided_pairs"] if p not in leading]
@@ -179,10 +181,24 @@ def _other_metrics(results: Results, verdict: dict, tables: dict, drawn: list) -
     return html_table(tables["other_metrics"]) if "other_metrics" in tables else ""
 
 
-def _words(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
+def words_used(page: str) -> str:
+    """The terms that a page's HTML says, or that its headings lead to, with their meanings."""
+    said = unescape(re.sub(r"<[^>]*>", " ", page)).lower()
+    used = {term: meaning for term, meaning in TERMS.items()
+            if f'#{anchor(term)}"' in page or re.search(rf"(?<!\w){re.escape(term.lower())}s?(?!\w)", said)}
     terms = "".join(f'<dt id="{anchor(term)}">{escape(term)}</dt><dd>{escape(meaning)}</dd>'
-                    for term, meaning in TERMS.items())  # fmt: skip
+                    for term, meaning in used.items())  # fmt: skip
     return f"<details><summary>What the terms on this page mean</summary><dl>{terms}</dl></details>"
+
+
+def words_of(sections: list[tuple[str, str, Section]]) -> tuple[str, str, Section]:
+    """The section on the terms that these sections use."""
+
+    def words(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
+        parts = (heading + body(results, verdict, tables, drawn) for _, heading, body in sections)
+        return words_used(" ".join(parts))
+
+    return "words", "Words", words
 
 
 def _facts(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
@@ -200,7 +216,7 @@ def _fact(value: Any) -> str:
     return f"{value:,.4g}" if isinstance(value, float) else str(value)
 
 
-SECTIONS: list[tuple[str, str, Section]] = [
+_PARTS: list[tuple[str, str, Section]] = [
     ("verdict", "Verdict", _verdict),
     ("results", "Results", _results),
     ("scores", "Scores and differences", _scores),
@@ -216,6 +232,5 @@ SECTIONS: list[tuple[str, str, Section]] = [
     ("honesty", "How far to trust the search", _honesty),
     ("budget", "Budget", _budget),
     ("failures", "Failures", _failures),
-    ("words", "Words", _words),
-    ("facts", "How it ran", _facts),
 ]
+SECTIONS = [*_PARTS, words_of(_PARTS), ("facts", "How it ran", _facts)]

@@ -106,7 +106,8 @@ def results_table(results: Results, frame: pd.DataFrame) -> Table:
 
 def _result_row(results: Results, row: dict, best: bool) -> list[str]:
     score = mean_and_error(row["mean"], row["standard_error"], results.metric)
-    return [row["loss"], score if row["loss"] in results.confirmed() else "not confirmed", str(row["n_seeds"]),
+    lacking = "not in each search" if results.rows == "searches" else "not confirmed"
+    return [row["loss"], score if row["loss"] in results.confirmed() else lacking, str(row["n_seeds"]),
             *_difference(row, "", results.metric, best), "yes" if row["in_best_set"] else "",
             "bold" if row["paper_rule"] else "", str(row["failed"] or "")]  # fmt: skip
 

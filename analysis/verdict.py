@@ -10,9 +10,11 @@ import pandas as pd
 from losstune.analysis.improvement import probability_of_improvement
 from losstune.analysis.looks import Look, level_of, look_at, plan_sentences, progress_sentence
 from losstune.analysis.results import Results, metric_name
+from losstune.analysis.significance import comparison_table
 from losstune.analysis.wording import CONDITIONAL_ON, FAMILIES, edge_sentence, headline, listed
 
 UNEQUAL = 1.25
+UNCONFIRMED = "not compared, because no configuration was confirmed"  # how the warning on such losses begins
 AUDITED = ("member_epochs", "slot_seconds")
 
 
@@ -25,7 +27,7 @@ def make_verdict(results: Results) -> dict[str, Any]:
     plan (see `look_at`); otherwise looks is None. Fewer than two confirmed losses or two seeds: the same keys, with an
     empty best set and a headline that says why there is no comparison.
     """
-    reason = _too_few(results.score_matrix())
+    reason = _too_few(results.score_matrix(), " in each search" if results.rows == "searches" else "")
     look = look_at(results) if reason is None else None
     plan, seen = look.plan if look else None, results.facts.get("test_set_looks")
     verdict = {
@@ -52,10 +54,10 @@ def _notes(results: Results, plan: dict[str, Any] | None) -> list[str]:
     return notes
 
 
-def _too_few(scores: pd.DataFrame) -> str | None:
+def _too_few(scores: pd.DataFrame, where: str) -> str | None:
     """Why scores (seeds x losses) allow no comparison, or None where they do."""
     if scores.shape[1] < 2:
-        return f"{scores.shape[1] or 'no'} loss was confirmed, and it takes two"
+        return f"{scores.shape[1] or 'no'} loss was confirmed{where}, and it takes two"
     if scores.count().min() < 2:
         return f"{scores.count().idxmin()} has one confirmed seed, which says nothing about chance"
     return None
@@ -74,11 +76,15 @@ def _nothing(reason: str) -> dict[str, Any]:
 def _findings(results: Results, look: Look) -> dict[str, Any]:
     comparison, table, baseline = look.comparison, look.table, results.study.get("baseline")
     baseline = baseline if baseline in table.index else None
+    gain = _gain(table, baseline, comparison.alpha)
+    if gain is not None and look.plan:
+        # p of an earlier look is in place of that of all seeds, of which the interval is.
+        gain["carried"] = bool(comparison_table(comparison, baseline).loc[gain["gain_of"], "baseline_p"] != gain["p"])
     separated, undecided = _pairs(comparison.pairs)
     return {
         "best_set": comparison.best_set, "highest_mean": table.index[0], "n_seeds": comparison.seeds,
         "method": comparison.method, "paired": comparison.paired,
-        "baseline": _gain(table, baseline, comparison.alpha),
+        "baseline": gain,
         "families": FAMILIES if baseline and len(table) > 2 else None,
         "separated_pairs": separated, "undecided_pairs": undecided,
         "practically_equivalent": [pair["losses"] for pair in undecided if pair["practically_equivalent"]]
@@ -151,7 +157,7 @@ def _incomplete(results: Results) -> list[str]:
                      "in rare seeds, false separations can be far more frequent than alpha")
     missing = [loss for loss in results.study["losses"] if loss not in set(results.members["loss"])]
     if missing:
-        found.append(f"not compared, because no configuration was confirmed: {listed(missing)}")
+        found.append(f"{UNCONFIRMED}: {listed(missing)}")
     undefined = [loss for loss in results.confirmed() if loss not in results.score_matrix()]
     if undefined:
         found.append(f"not compared, because {metric_name(results.metric)} is not defined for it: {listed(undefined)}")

@@ -94,7 +94,7 @@ def _against_baseline(verdict: dict[str, Any]) -> str:
     if baseline is None or _top_is_baseline(verdict):
         return ""
     bounds = interval(baseline["ci_low"], baseline["ci_high"], metric, verdict["alpha"])
-    bounds += _odd_interval(baseline, baseline["separated"])
+    bounds += _odd_interval(baseline, baseline["separated"], "an earlier look" * baseline.get("carried", False))
     gain = f"{show(baseline['gain'], metric, sign=not baseline['separated'])}{difference_unit(metric)}"
     if baseline["separated"]:
         said = f"gains {gain} over the baseline {baseline['loss']} ({bounds})."
@@ -104,10 +104,13 @@ def _against_baseline(verdict: dict[str, Any]) -> str:
     return f"{'Tested against the baseline alone, ' * bool(verdict['families'])}{baseline['gain_of']} {said}"
 
 
-def _odd_interval(pair: dict[str, Any], separated: bool) -> str:
-    """Why an interval seems to contradict its test, where it does."""
+def _odd_interval(pair: dict[str, Any], separated: bool, earlier: str = "") -> str:
+    """Why an interval seems to contradict its test, where it does. earlier: the planned look whose test it was, where
+    that is not the present one, of which the interval is."""
     low, high = pair["ci_low"], pair["ci_high"]
     covers = low is None or high is None or low <= 0 <= high
+    if earlier and covers:
+        return f" of all seeds so far, which covers zero: {earlier} separated them, and that stays"
     if separated and covers:
         return ", which covers zero: the step-down test is sharper than the interval"
     if not separated and not covers:
@@ -115,10 +118,12 @@ def _odd_interval(pair: dict[str, Any], separated: bool) -> str:
     return ""
 
 
-def separated_sentence(pair: dict[str, Any], metric: str, alpha: float) -> str:
-    """One pair that was separated, in words."""
-    p = f"p = {show_p(pair['p'])}".replace("= <", "<")
-    bounds = interval(pair["ci_low"], pair["ci_high"], metric, alpha) + _odd_interval(pair, separated=True)
+def separated_sentence(pair: dict[str, Any], metric: str, alpha: float, seeds: int | None = None) -> str:
+    """One pair that was separated, in words. seeds: of the present look, where several are planned."""
+    p, since = f"p = {show_p(pair['p'])}".replace("= <", "<"), pair.get("separated_with", seeds)
+    earlier = "" if since == seeds else f"the look with {since} seeds"
+    p += f" with {since} seeds" if earlier else ""
+    bounds = interval(pair["ci_low"], pair["ci_high"], metric, alpha) + _odd_interval(pair, True, earlier)
     return (f"{pair['better']} beats {pair['worse']} by {show(pair['difference'], metric)}{difference_unit(metric)} "
             f"({bounds}; {p}).")  # fmt: skip
 

@@ -42,8 +42,16 @@ search:
   seeds: 3                  # each trained with so many seeds
   halving: {{first: 3, factor: 3}}        # at 3 and 9 epochs the best third of a loss goes on
 
+# searches: 5               # all of it so many times, each with a split of its own: measures the search's variance too
+
 confirm:
   seeds: 10                 # fresh ones, the same for every loss; only these meet the test set
+
+# record:                   # more of what the report measures of the confirmed networks
+#   curves: 5               # after every fifth epoch: neural collapse, class separation, margin bias
+#   corruptions: true       # of images: the test set with noise, blur, JPEG ... at five severities
+#   shifted: {{dusk: npz:dusk.npz}}         # further test sets with the same classes
+#   transfer: [npz:other.npz]             # data sets of any classes, to which the features are transferred
 """
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from rich.console import Console
+from rich.table import Table
 
 from losstune.search.composed import folders_in
 from losstune.search.edges import find_edges
@@ -15,6 +17,7 @@ from losstune.search.ledger.files import sizes
 from losstune.search.ledger.lock import holder
 from losstune.search.locations import files_of, ledger_at, locations_of
 from losstune.search.progress import summary, table_of
+from losstune.search.repeated import folders_of
 from losstune.search.standing import standing
 from losstune.search.study import Study, make_study
 from losstune.search.tracking import problem
@@ -45,13 +48,41 @@ def _list(out: Path, console: Console) -> None:
 
 
 def _show_each(folder: Path, console: Console) -> None:
-    """A line for each study of which one is made, who runs it, and the report over all of them."""
-    _lines(folders_in(folder), console)
+    """A line for each study of which one is made, over searches the losses too, who runs it, and the report."""
+    folders = folders_in(folder)
+    _lines(folders, console)
+    ranking = _ranking_over(folders) if folders == folders_of(folder) else None
+    if ranking is not None and ranking.row_count:
+        console.print(ranking)
     runner = holder(folder / "ledger")
     if runner is not None:
         console.print(f"{str(runner).rstrip(',')}, is running it")
     if (folder / "report" / "report.html").is_file():
         console.print(f"report over all: {folder / 'report' / 'report.html'}")
+
+
+def _ranking_over(folders: list[Path]) -> Table:
+    """A row per loss that a search has confirmed, the best mean of its searches' mean test scores first."""
+    found: dict[str, list[float]] = {}
+    greater = True
+    for folder in folders:
+        try:
+            study, greater, ledger = recorded_study(folder)
+        except NothingYet:
+            continue
+        now = standing(study, ledger, greater)
+        ledger.close()
+        for loss, row in now.losses.items():
+            if row.confirmed >= now.seeds:
+                found.setdefault(loss, []).append(fmean(row.confirm_scores))
+    # A loss that fewer searches have confirmed is no rival of those that more have.
+    order = sorted(found, key=lambda loss: (-len(found[loss]), -fmean(found[loss]) if greater else fmean(found[loss])))
+    table = Table("loss", box=None, pad_edge=False, header_style="bold")
+    for name in ("searches", "test, mean over searches"):
+        table.add_column(name, justify="right")
+    for loss in order:
+        table.add_row(loss, f"{len(found[loss])}/{len(folders)}", f"{fmean(found[loss]):.4f}")
+    return table
 
 
 def _lines(folders: list[Path], console: Console) -> None:

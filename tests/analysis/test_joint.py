@@ -7,7 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from losstune.analysis import drawing
+from losstune.analysis import joint as joint_module
 from losstune.analysis.joint import join, joint_verdict
+from losstune.analysis.joint_report import write_joint_report
+from losstune.analysis.joint_tables import studies_table
+from losstune.analysis.ranking import rank_losses
 from losstune.spaces import InputError
 
 MEANS = {"softmax": 0.95, "sigmoid": 0.951, "cosine_softmax": 0.97}
@@ -76,6 +81,56 @@ def test_networks_on_one_data_set_count_once(study):
     assert table == pytest.approx(((digits + other) / 2).to_dict())
     assert "2 blocks cannot separate anything" in verdict["warnings"][0]
     assert any("networks on one data set are not independent blocks" in text for text in verdict["warnings"])
+
+
+def of_data(results, digest):
+    return dataclasses.replace(results, facts={"data_digest": digest})
+
+
+def test_two_names_of_one_data_set_are_one_block(study):
+    """A copy of digits under another name, and another set: two data sets, by their digests."""
+    joint = join([of_data(study("a", data="digits"), "d" * 64),
+                  of_data(study("b", data="npz:copy.npz", seed=1), "d" * 64),
+                  of_data(study("c", data="fashion_mnist", seed=2), "f" * 64)])  # fmt: skip
+    assert joint.datasets == {"a": "digits", "b": "digits", "c": "fashion_mnist"}
+    verdict = joint_verdict(joint)
+    assert verdict["datasets"] == ["digits", "fashion_mnist"]
+    assert "a and b use the data set digits" in " ".join(verdict["warnings"])
+    said = "digits and npz:copy.npz are the same data, by their digest, and count as one data set"
+    assert said in verdict["warnings"]
+    assert studies_table(verdict).rows[1][1] == "npz:copy.npz, counted as digits"
+    assert joint.sets.loc["digits"].to_dict() == pytest.approx(joint.means.loc[["a", "b"]].mean().to_dict())
+
+
+def test_two_data_sets_of_one_name_are_two(study):
+    joint = join([of_data(study("a", data="npz:my.npz"), "0123456789"),
+                  of_data(study("b", data="npz:my.npz", seed=1), "abcdefabcd")])  # fmt: skip
+    assert joint.datasets == {"a": "npz:my.npz (01234567)", "b": "npz:my.npz (abcdefab)"}
+    verdict = joint_verdict(joint)
+    assert len(verdict["datasets"]) == 2 and verdict["friedman"] is not None
+    assert any(text.startswith("2 data sets have the name npz:my.npz: their digests differ")
+               for text in verdict["warnings"])  # fmt: skip
+    assert not any("not independent" in text for text in verdict["warnings"])
+
+
+def test_without_a_digest_the_name_decides_and_that_is_said(study):
+    joint = join([study("old", data="digits"), of_data(study("new", data="digits", seed=1), "d" * 64),
+                  of_data(study("other", seed=2), "e" * 64)])  # fmt: skip
+    assert joint.datasets == {"old": "digits", "new": "digits", "other": "other"}
+    assert ("the data of old are known by name only: whether they are those of another study is not checked"
+            in joint_verdict(joint)["warnings"])  # fmt: skip
+    # Of two data sets of its name it is taken for the first.
+    joint = join([of_data(study("b", data="digits"), "d" * 64), study("old", data="digits", seed=1),
+                  of_data(study("a", data="digits", seed=2), "e" * 64)])  # fmt: skip
+    assert joint.datasets == {"b": "digits (dddddddd)", "old": "digits (dddddddd)", "a": "digits (eeeeeeee)"}
+
+
+def test_losses_are_ranked_once(ten, monkeypatch, tmp_path):
+    calls = []
+    monkeypatch.setattr(joint_module, "rank_losses", lambda *given: calls.append(given) or rank_losses(*given))
+    monkeypatch.setattr(drawing, "to_pdf", lambda figure: b"")
+    write_joint_report(ten, tmp_path)
+    assert len(calls) == 1
 
 
 def test_a_metric_where_lower_is_better(study):

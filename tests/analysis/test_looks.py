@@ -12,6 +12,7 @@ from losstune.analysis.looks import look_at
 from losstune.analysis.seen import LooksAtTestSet
 from losstune.analysis.significance import analyse
 from losstune.analysis.verdict import make_verdict
+from losstune.analysis.wording import separated_sentence
 
 # With these signs the sum of the differences is 34, 30 and 36: of the 128 patterns of 8 seeds, 2, 5 and 1 reach that.
 ONE_AGAINST = [-1, 2, 3, 4, 5, 6, 7, 8]
@@ -69,6 +70,21 @@ def test_what_was_separated_stays_separated(looks):
     assert pair["seeds_needed_low"] is None and found.comparison.best_set == ["a"]
     assert found.table.in_best_set.to_dict() == {"a": True, "base": False} and found.table.p["base"] == 0.0078125
     assert found.plan["carried"] == [{"better": "a", "worse": "base", "seeds": 8, "p": 0.0078125}]
+
+
+def test_an_interval_of_a_carried_pair_is_told_from_the_test_that_separated_it(looks):
+    """The interval is of all 16 seeds and covers zero; p and the finding are of the first 8."""
+    verdict = make_verdict(looks([8, 16], baseline="base", a=ALL_FOR + AGAINST))
+    (pair,) = verdict["separated_pairs"]
+    said = separated_sentence(pair, "auroc", verdict["alpha"], verdict["n_seeds"])
+    assert pair["ci_low"] < 0 and said.endswith(
+        "of all seeds so far, which covers zero: the look with 8 seeds separated them, and that stays; p = 0.008 with 8 "
+        "seeds)."
+    )
+    assert verdict["baseline"]["carried"] and verdict["headline"].count("an earlier look separated them") == 1
+    first = make_verdict(looks([8, 16], baseline="base", a=ALL_FOR))
+    assert not first["baseline"]["carried"] and "earlier look" not in first["headline"]
+    assert "seeds)" not in separated_sentence(first["separated_pairs"][0], "auroc", 0.025, 8)
 
 
 def test_nothing_is_remembered(looks):

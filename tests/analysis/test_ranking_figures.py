@@ -50,15 +50,18 @@ def test_critical_difference_diagram(ranking, mode):
     assert len(bold) == len(ranking.best_set) and all(any(loss in text for text in bold) for loss in ranking.best_set)
 
 
-@pytest.mark.parametrize("blocks", [3, 14])
-def test_nothing_in_the_diagram_overlaps(means, blocks):
+@pytest.mark.parametrize(("blocks", "names"), [(3, LOSSES), (14, LOSSES), (3, list("abcde")), (6, list("abcde"))])
+def test_nothing_in_the_diagram_overlaps(means, blocks, names):
     with d.style():
         # With three blocks the critical difference is as long as the line.
-        figure = critical_difference_figure(rank_losses(means.iloc[:blocks]), "nemenyi")
+        figure = critical_difference_figure(rank_losses(means.iloc[:blocks].set_axis(names, axis=1)), "nemenyi")
         d.to_svg(figure)
         axes = figure.axes[0]
         written = [*axes.texts, axes._left_title, *axes.get_xticklabels()]
         boxes = [text.get_window_extent() for text in written if text.get_text()]
+        (ruler,) = (line.get_window_extent() for line in axes.lines if line.get_marker() == "|")
+    assert not any(box.y0 < ruler.y1 + 1 and ruler.y0 - 1 < box.y1 and box.x0 < ruler.x1 and ruler.x0 < box.x1
+                   for box in boxes)  # fmt: skip
     assert not any(a.overlaps(b) for k, a in enumerate(boxes) for b in boxes[:k])
     width, height = figure.bbox.width, figure.bbox.height
     assert all(0 <= box.x0 and box.x1 <= width and 0 <= box.y0 and box.y1 <= height for box in boxes)

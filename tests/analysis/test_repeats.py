@@ -9,7 +9,8 @@ import pytest
 from scipy import stats
 
 from losstune.analysis.repeats import detectable, join_searches, repeats_verdict
-from losstune.analysis.repeats_report import write_repeats_report
+from losstune.analysis.repeats_report import choices_table, write_repeats_report
+from losstune.analysis.tables import results_frame, results_table
 from losstune.spaces import InputError
 
 LOSSES = {"softmax": 0.97, "sigmoid": 0.96, "cosine_softmax": 0.98}
@@ -124,6 +125,37 @@ def test_failed_runs_count_and_are_said(two):
     assert [(one["search"], one["loss"], one["seed"]) for one in verdict["failed_members"]] == [
         (2, "sigmoid", 0), (2, "sigmoid", 1)]  # fmt: skip
     assert any(text.startswith("2 of 4 confirmed runs of sigmoid failed") for text in verdict["warnings"])
+
+
+def test_a_loss_that_lacks_a_search_leaves_the_others_paired(search):
+    """sigmoid is not confirmed in the second search; softmax and dropout are compared as if it were not there."""
+    scores = {"softmax": [0.4, 0.6], "dropout": [0.2, 0.4], "sigmoid": [0.9, 0.9]}
+    rise = {"softmax": [0.6, 0.8], "dropout": [0.3, 0.5], "sigmoid": [0.9, 0.9]}
+    parts = [search(scores), search(rise)]
+    whole = parts[1]
+    parts[1] = replace(whole, members=whole.members[whole.members["loss"] != "sigmoid"])
+    joined = join_searches(parts, "my", 2)
+    assert joined.lacking == {"sigmoid": [2]} and joined.losses == ["softmax", "dropout"]
+    verdict = repeats_verdict(joined)
+    (pair,) = verdict["undecided_pairs"]
+    # As in `two`: differences of 0.2 and 0.3, t = 5 with one degree of freedom. Welch's t would be 2.2.
+    assert verdict["paired"] and pair["p"] == pytest.approx(2 * stats.t.sf(5, 1))
+    assert verdict["searches"]["lacking"] == {"sigmoid": [2]} and verdict["unconfirmed"] == []
+    said = [text for text in verdict["warnings"] if "sigmoid" in text]
+    assert said == ["sigmoid is not compared, because search 2 confirmed no configuration of it; what each search made "
+                    "of it is in the table of what they chose"]  # fmt: skip
+    table = results_table(joined.results, results_frame(joined.results))
+    assert table.rows[-1][:2] == ["sigmoid", "not in each search"]
+    chosen = {(row[0], row[1]): row[-1] for row in choices_table(joined).rows}
+    assert chosen["sigmoid", "1"] == "90.00" and chosen["sigmoid", "2"] == "not defined"
+
+
+def test_one_loss_in_each_search_is_no_comparison(search):
+    parts = [search({"softmax": [0.4], "sigmoid": [0.2]}), search({"softmax": [0.6], "sigmoid": [0.3]})]
+    parts[0] = replace(parts[0], members=parts[0].members[parts[0].members["loss"] == "softmax"])
+    verdict = repeats_verdict(join_searches(parts, "my", 2))
+    assert verdict["headline"] == ("No comparison is possible: 1 loss was confirmed in each search, and it takes two.")
+    assert any(text.startswith("sigmoid is not compared, because search 1 confirmed") for text in verdict["warnings"])
 
 
 def test_one_seed_per_search_measures_no_share(search):
