@@ -15,6 +15,7 @@ import pandas as pd
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
+from losstune.analysis.power import detectable_difference
 from losstune.analysis.ranking import critical_difference, iman_davenport
 from losstune.analysis.significance import PAPER_ALPHA
 from losstune.spaces import InputError
@@ -46,14 +47,17 @@ def summary(means, counts, standard_errors=None, standard_deviations=None) -> pd
     return table
 
 
-def compare_summaries(table: pd.DataFrame, alpha: float = 0.05) -> pd.DataFrame:
+def compare_summaries(table: pd.DataFrame, alpha: float = 0.05, baseline: str | None = None) -> pd.DataFrame:
     """Welch's t-test of every pair with Holm's adjustment, from `summary`'s mean, sd and n.
 
     A row per pair, the smaller p first: loss_a (the higher mean), loss_b, difference (>= 0), t, p, p_holm, separated.
-    0/0 is t = 0, x/0 infinite: printed errors of 0 are rounded ones, and such a separation is no evidence.
+    0/0 is t = 0, x/0 infinite: printed errors of 0 are rounded ones, and such a separation is no evidence. With
+    baseline: only its pairs, and the adjustment is over these.
     """
     rows = []
     for a, b in combinations(table.sort_values("mean", ascending=False, kind="stable").index, 2):
+        if baseline not in (None, a, b):
+            continue
         t, p = _welch(table.loc[a], table.loc[b])
         rows.append({"loss_a": a, "loss_b": b, "difference": table.loc[a, "mean"] - table.loc[b, "mean"], "t": t,
                      "p": p})  # fmt: skip
@@ -61,6 +65,22 @@ def compare_summaries(table: pd.DataFrame, alpha: float = 0.05) -> pd.DataFrame:
     pairs["p_holm"] = multipletests(pairs["p"], method="holm")[1]
     pairs["separated"] = pairs["p_holm"] <= alpha
     return pairs.sort_values("p", kind="stable").reset_index(drop=True)
+
+
+def lost_pairing(table: pd.DataFrame, alpha: float, correlations: tuple[float, ...]) -> list[float]:
+    """What it costs that the runs cannot be paired: the smallest true difference that is found with power 80%.
+
+    The first is unpaired, the others had the losses run with the same seeds and scores of these correlations over
+    them; each the median over the pairs of `summary`'s table, by `power.detectable_difference` at Holm's first step.
+    """
+    pairs, found = [(table.loc[a], table.loc[b]) for a, b in combinations(table.index, 2)], []
+    for a, b in pairs:
+        variance, product = a["sd"] ** 2 + b["sd"] ** 2, a["sd"] * b["sd"]
+        level, runs = alpha / len(pairs), int(min(a["n"], b["n"]))
+        spreads = [np.sqrt(variance - 2 * correlation * product) for correlation in correlations]
+        unpaired = detectable_difference(np.sqrt(variance / 2), level, runs, paired=False)
+        found.append([float(unpaired), *detectable_difference(spreads, level, runs)])
+    return np.median(found, axis=0).tolist()
 
 
 def paper_bold(

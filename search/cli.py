@@ -112,7 +112,9 @@ def check(
 
 @app.command()
 def compare(
-    scores: Annotated[Path, typer.Argument(metavar="SCORES.csv", help="A column per loss, a row per seed.")],
+    scores: Annotated[Path, typer.Argument(metavar="SCORES.csv", help="A column per loss, a row per seed; or published "
+                                           "numbers: columns loss, mean, standard_error or std, n, and, for several "
+                                           "tables in one, data and network; or loss, average_rank, n.")],
     alpha: Annotated[float, typer.Option(help="The chance of a false separation that is accepted.")] = 0.05,
     baseline: Annotated[str | None, typer.Option(help="The loss that gains are measured against.")] = None,
     lower_is_better: Annotated[bool, typer.Option("--lower-is-better", help="Such as errors or NLL.")] = False,
@@ -122,8 +124,10 @@ def compare(
     Example: losstune compare scores.csv --baseline softmax
     """
     from losstune.search.compare import show_comparison
+    from losstune.search.published import is_published, show_published
 
-    show_comparison(scores, alpha, baseline, lower_is_better, console)
+    show = show_published if is_published(scores) else show_comparison
+    show(scores, alpha, baseline, lower_is_better, console)
 
 
 @app.command()

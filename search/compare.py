@@ -28,7 +28,7 @@ CONDITIONAL_ON = ("This holds for the runs as given: on their test set, at their
 
 def read_scores(path: Path) -> pd.DataFrame:
     """A column per loss, a row per seed; a column named seed is the index. InputError for what is not numbers."""
-    lines = _lines(path)
+    lines = read_lines(path)
     names, rows = [cell.strip() for cell in lines[0][1]], lines[1:]
     _check_header(path, names, rows)
     for number, cells in rows:
@@ -43,8 +43,8 @@ def read_scores(path: Path) -> pd.DataFrame:
     return pd.DataFrame(scores, index=None if seeds is None else pd.Index([text for _, text in seeds], name="seed"))
 
 
-def _lines(path: Path) -> list[tuple[int, list[str]]]:
-    """The lines that are not blank, each with its number and cells, the header first."""
+def read_lines(path: Path) -> list[tuple[int, list[str]]]:
+    """The lines that are not blank, each with its number and cells, the header first. InputError for no such file."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True, skipinitialspace=True)
@@ -62,7 +62,7 @@ def _check_header(path: Path, names: list[str], rows: list) -> None:
     for separator, called in ((";", "semicolons"), ("\t", "tabs")):
         if len(names) == 1 and separator in names[0]:
             raise InputError(f"{path}: separated by {called} ({separator!r}); allowed: commas, and decimal points")
-    if all(map(_is_number, names)):
+    if all(map(is_number, names)):
         raise InputError(f"{path}: the first row holds numbers only; needed: a header, the name of each loss")
     for place, name in enumerate(names):
         if name in names[:place]:
@@ -76,7 +76,7 @@ def _check_header(path: Path, names: list[str], rows: list) -> None:
         raise InputError(f"{path}: no rows below the header; {SHAPE}")
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
     try:
         float(text)
     except ValueError:
@@ -86,13 +86,13 @@ def _is_number(text: str) -> bool:
 
 def _index_like(cells: list[str]) -> bool:
     """Whether cells label rows: no two the same, and whole numbers or words, which scores are not."""
-    return len(set(cells)) == len(cells) and all(cell.isdigit() or not _is_number(cell) for cell in cells)
+    return len(set(cells)) == len(cells) and all(cell.isdigit() or not is_number(cell) for cell in cells)
 
 
 def _number(path: Path, name: str, line: int, text: str) -> float:
     if text.casefold() in MISSING:
         return math.nan
-    if not _is_number(text):
+    if not is_number(text):
         raise InputError(f"{path}, line {line}: column {name}: {text!r} is not a number; "
                          "allowed: a score per seed, empty where missing")  # fmt: skip
     return float(text)
@@ -112,13 +112,13 @@ def show_comparison(path: Path, alpha: float, baseline: str | None, lower_is_bet
         about = reason.startswith("scores: ")
         raise InputError(f"{path}: {reason.removeprefix('scores: ')}" if about else f"--{reason}") from None
     sign = -1 if lower_is_better else 1
-    _print_table(_main_rows(result, sign, alpha), result.in_best_set, console)
+    print_table(_main_rows(result, sign, alpha), result.in_best_set, console)
     best = ", ".join(result.index[result.in_best_set])
     say = [f"best set: {best} (no other loss is shown to beat them, at {alpha:g} over all pairs)"]
     if baseline is not None:
         console.print(Text(f"\nagainst the baseline {baseline}, tested over its own pairs alone"))
         rows = result.drop(index=baseline)
-        _print_table(_baseline_rows(rows, sign, alpha), rows.baseline_p <= alpha, console)
+        print_table(_baseline_rows(rows, sign, alpha), rows.baseline_p <= alpha, console)
         say += [FAMILIES] * (len(result) > 2)
     for line in say + _about(found):
         console.print(Text(line))
@@ -163,7 +163,7 @@ def number(value: float, digits: int, sign: str = "") -> str:
     return f"{value:{sign}.{digits}g}" if value else "0"
 
 
-def _print_table(rows: Rows, bold: pd.Series, console: Console) -> None:
+def print_table(rows: Rows, bold: pd.Series, console: Console) -> None:
     """Names as they are, not as markup; a narrow gap, then names over several lines, where the window is narrow."""
     for gap in (2, 1):
         table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="bold")

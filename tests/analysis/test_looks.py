@@ -78,8 +78,8 @@ def test_an_interval_of_a_carried_pair_is_told_from_the_test_that_separated_it(l
     (pair,) = verdict["separated_pairs"]
     said = separated_sentence(pair, "auroc", verdict["alpha"], verdict["n_seeds"])
     assert pair["ci_low"] < 0 and said.endswith(
-        "of all seeds so far, which covers zero: the look with 8 seeds separated them, and that stays; p = 0.008 with 8 "
-        "seeds)."
+        "of all seeds so far, which covers zero: the look with 8 seeds separated them, and that stays; p = 0.008 with "
+        "8 seeds)."
     )
     assert verdict["baseline"]["carried"] and verdict["headline"].count("an earlier look separated them") == 1
     first = make_verdict(looks([8, 16], baseline="base", a=ALL_FOR))

@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from statsmodels.stats.power import TTestIndPower, TTestPower
 
 from losstune.analysis.significance import paper_rule
-from losstune.analysis.summaries import compare_summaries, friedman_from_ranks, paper_bold, summary
+from losstune.analysis.summaries import compare_summaries, friedman_from_ranks, lost_pairing, paper_bold, summary
 from losstune.spaces import InputError
 
 # Kornblith et al. 2021, Table 1: mean, standard error and whether it is printed in bold; n, last digit of the means.
@@ -89,6 +90,29 @@ def test_summaries_give_what_the_runs_give():
         [3 * pairs["p"][0], max(3 * pairs["p"][0], 2 * pairs["p"][1]), max(2 * pairs["p"][1], pairs["p"][2])]
     )
     assert list(paper_bold(table)["bold"]) == list(paper_rule(runs.to_numpy()))
+
+
+def test_pairs_with_the_baseline_alone_are_adjusted_over_these():
+    table = summary({"a": 3.0, "b": 2.0, "c": 1.0}, 4, standard_errors={"a": 0.3, "b": 0.3, "c": 0.3})
+    pairs, every = compare_summaries(table, baseline="b"), compare_summaries(table)
+    assert [(row.loss_a, row.loss_b) for row in pairs.itertuples()] == [("a", "b"), ("b", "c")]
+    # t = 1 / (0.3 sqrt 2) for both, 6 degrees of freedom, times two; of all three pairs times two and the running max.
+    p = 2 * stats.t.sf(1 / (0.3 * np.sqrt(2)), 6)
+    assert pairs["p_holm"].to_list() == pytest.approx([2 * p, 2 * p])
+    assert every["p_holm"][1:].to_list() == pytest.approx([2 * p, 2 * p]) and len(every) == 3
+
+
+def test_what_lost_pairing_costs_by_statsmodels():
+    """Standard deviations of 1 each: unpaired over 20 runs, and in pairs of differences with sd 1 and sqrt 0.4."""
+    table = summary({"a": 3.0, "b": 2.0}, 20, standard_deviations={"a": 1, "b": 1})
+    unpaired = TTestIndPower().solve_power(nobs1=20, alpha=0.025, power=0.8, alternative="larger")
+    paired = TTestPower().solve_power(nobs=20, alpha=0.025, power=0.8, alternative="larger")
+    found = lost_pairing(table, 0.05, (0.5, 0.8))
+    assert found == pytest.approx([unpaired, paired, np.sqrt(0.4) * paired], rel=1e-5)
+    # The middle one of three pairs, each at a third of alpha.
+    three = summary(dict.fromkeys("abc", 0.0), 20, standard_deviations={"a": 1, "b": 1, "c": 9})
+    wide = TTestIndPower().solve_power(nobs1=20, alpha=0.025 / 3, power=0.8, alternative="larger")
+    assert lost_pairing(three, 0.05, ()) == pytest.approx([np.sqrt(41) * wide], rel=1e-5)
 
 
 def test_errors_printed_as_zero():
