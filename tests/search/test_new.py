@@ -39,6 +39,22 @@ def test_a_table(losstune, tmp_path):
     assert "102 to train, 18 to validate, 30 to test; 3 classes; 2" in outcome.out, outcome
 
 
+def test_what_else_a_study_may_have_is_there_as_comments_that_check(losstune, tmp_path):
+    """Each can be made part of the study by taking its # away."""
+    rows = "".join(f"{n},{n % 7},{'abc'[n % 3]}\n" for n in range(150))
+    (tmp_path / "t.csv").write_text("p,q,label\n" + rows)
+    assert set(written(losstune, "t.csv", "t")) & {"searches", "record"} == set()
+    text = (tmp_path / "t.yaml").read_text()
+    for line in ("searches: 5", "record:", "  curves: 5"):
+        assert f"\n# {line}" in text
+        text = text.replace(f"\n# {line}", f"\n{line}")
+    (tmp_path / "t.yaml").write_text(text)
+    fields = yaml.safe_load(text)
+    assert fields["searches"] == 5 and fields["record"] == {"curves": 5}
+    outcome = losstune("check", "t.yaml")
+    assert outcome.status == 0 and "5 times, each time with a split of its own" in outcome.out, outcome
+
+
 def test_a_folder_of_images(losstune, tmp_path):
     images(tmp_path / "photos", [(16, 18), (20, 16)])
     fields = written(losstune, "photos?size=16", "photos")

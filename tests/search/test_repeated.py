@@ -204,6 +204,11 @@ def test_commands_take_all_searches_or_name_them(repeated, losstune, monkeypatch
     monkeypatch.chdir(repeated.folder)
     said = losstune("status", "my").out
     assert "my-search-1" in said and "my-search-2" in said and "report over all" in said
+    table = pd.read_csv(repeated.report / "table.csv").sort_values("mean", ascending=False, kind="stable")
+    rows = [line.split() for line in said.splitlines() if line.split()[0] in ("softmax", "squared_error")]
+    assert sorted(rows) == sorted([row.loss, "2/2", f"{row.mean_:.4f}"]
+                                  for row in table.rename(columns={"mean": "mean_"}).itertuples())  # fmt: skip
+    assert [float(row[2]) for row in rows] == sorted((float(row[2]) for row in rows), reverse=True)
     page = (repeated.report / "report.html").read_bytes()
     (repeated.report / "report.html").unlink()
     assert losstune("report", "my").status == 0 and (repeated.report / "report.html").read_bytes() == page

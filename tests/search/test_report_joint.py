@@ -19,13 +19,17 @@ def runs(finished_study, tmp_path, monkeypatch):
     return tmp_path / "runs"
 
 
-def another(runs, name="other", **about):
-    """The same study under another name, of another data set, with the same scores."""
+def another(runs, name="other", digest="f" * 64, **about):
+    """The same study under another name, of another data set, with the same scores. digest: None keeps its own."""
     shutil.copytree(runs / "my", runs / name)
     with changing(runs / name) as connection:
         (study,) = connection.execute("SELECT value FROM meta WHERE key = 'study'").fetchone()
         changed = {**json.loads(study), "name": name, "data": "others", **about}
         connection.execute("UPDATE meta SET value = ? WHERE key = 'study'", (json.dumps(changed),))
+        (facts,) = connection.execute("SELECT value FROM meta WHERE key = 'facts'").fetchone()
+        facts = json.loads(facts)
+        facts["data_digest"] = digest or facts["data_digest"]
+        connection.execute("UPDATE meta SET value = ? WHERE key = 'facts'", (json.dumps(facts),))
     return runs / name
 
 
@@ -52,6 +56,14 @@ def test_two_studies_in_one_report(runs, losstune):
     assert headline.partition(".")[0] in text
     assert all(f'href="../../{name}/report/report.html"' in text for name in ("my", "other"))
     assert (page.parent / "../../other/report/report.html").is_file() and files_of(runs / "my" / "report") == before
+
+
+def test_the_same_data_under_another_name_are_one_data_set(runs, losstune):
+    another(runs, digest=None)
+    ended = losstune("report", "my", "other")
+    assert ended.out.startswith("All 2 studies use the data set digits: nothing can be said about other data sets.")
+    warnings = json.loads((runs / "joint" / "my+other" / "verdict.json").read_text())["warnings"]
+    assert "digits and others are the same data, by their digest, and count as one data set" in warnings
 
 
 def test_it_counts_as_a_look_at_the_test_sets(runs, losstune, finished_study):
