@@ -24,8 +24,9 @@ def make_verdict(results: Results) -> dict[str, Any]:
     Differences say how much better, in the metric's unit: positive is better also where a lower value is better.
     p-values are adjusted over all pairs, those with the baseline over the pairs with the baseline; intervals are
     simultaneous; None stands for unbounded. Where looks are planned, alpha is the level of this one, looks has the plan
-    (see `look_at`), and baseline says whether its p is carried from an earlier one; otherwise looks is None. Fewer than two confirmed losses or two seeds: the same keys, with an
-    empty best set and a headline that says why there is no comparison.
+    (see `look_at`), and baseline says whether its p is carried from an earlier one; otherwise looks is None. Fewer than
+    two confirmed losses or two seeds: the same keys, with an empty best set and a headline that says why there is no
+    comparison.
     """
     reason = _too_few(results.score_matrix(), " in each search" if results.rows == "searches" else "")
     look = look_at(results) if reason is None else None

@@ -77,7 +77,7 @@ def _about_bold(bold: pd.DataFrame) -> list[str]:
             f"in bold: {', '.join(bold.index[bold['bold']])}"]  # fmt: skip
     open_ = list(bold.index[~bold["settled"]])
     if open_:
-        said.append(f"warning: of {listed(open_)} the numbers behind the printed ones may decide otherwise by it")
+        said.append(f"warning: of {listed(open_)} rounding alone may have decided, by it and by the test above")
     return said
 
 
