@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 from typing import Annotated
 
@@ -142,12 +141,12 @@ def ui(
 
     Example: losstune ui digits --port 5001
     """
-    from losstune.search.tracking import ui_command, ui_page
+    from losstune.search.mlflow_ui import serve, ui_command, ui_page
 
-    folder = folder_of(study, out) if study else out.resolve() / "any"
+    folder = folder_of(study, out, composed=True) if study else out.resolve() / "any"
     command = ui_command(folder, port)
     console.print(f"MLflow UI: {ui_page(folder, port)}\n(the page is there in some seconds; Ctrl-C ends it)")
-    raise typer.Exit(subprocess.call(command))
+    raise typer.Exit(serve(command))
 
 
 @records.command()
@@ -158,7 +157,7 @@ def sync(study: StudyName, out: Out = Path("runs")) -> None:
     """
     from losstune.search.tracking import sync as project
 
-    result = project(folder_of(study, out))
+    result = project(folder_of(study, out, composed=True))
     console.print(f"{result.where}: {result.created} runs created, {result.updated} updated, "
                   f"{result.unchanged} as they were")  # fmt: skip
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -39,13 +39,17 @@ def export(folder: Path, kind: str, to: Path | None) -> list[Path]:
 
 
 def _frames(folder: Path) -> dict[str, pd.DataFrame]:
-    """trials: a row each. curves: a row per trial, epoch and seed; scores on validation."""
+    """trials: a row each. curves: a row per trial, epoch and seed; scores on validation. training_measures, where
+    something was followed over training (`record: {curves: 5}`): a row per confirmed trial, epoch measured and seed.
+    """
     _, _, ledger = recorded_study(folder)
     try:
         with understood(ledger.at), ledger.reading() as tx:
             rows, reports = read.all_trials(tx), read.all_reports(tx)
-            trials = pd.DataFrame([_row(row) for row in rows])
-            return {"trials": trials, "curves": _curves({row["id"]: row for row in rows}, reports)}
+            trials, by_id = pd.DataFrame([_row(row) for row in rows]), {row["id"]: row for row in rows}
+            measures = _training_measures(by_id, reports)
+            return {"trials": trials, "curves": _curves(by_id, reports),
+                    **({} if measures.empty else {"training_measures": measures})}  # fmt: skip
     finally:
         ledger.close()
 
@@ -58,13 +62,26 @@ def _row(row: Row) -> Row:
 
 
 def _curves(rows: dict[str, Row], reports: list[Row]) -> pd.DataFrame:
-    found = [
-        {"trial": report["trial"], "loss": rows[report["trial"]]["loss"], "epoch": epoch["epoch"], "seed": seed,
-         "train_loss": epoch["train_loss"][k], **{name: values[k] for name, values in epoch["scores"].items()}}
-        for report in reports if report["trial"] in rows for epoch in report["curve"]
-        for k, seed in enumerate(rows[report["trial"]]["seeds"])
-    ]  # fmt: skip
-    return pd.DataFrame(found)
+    return pd.DataFrame([
+        {**of, "train_loss": epoch["train_loss"][k], **{name: values[k] for name, values in epoch["scores"].items()}}
+        for of, k, epoch in _epochs(rows, reports)
+    ])  # fmt: skip
+
+
+def _training_measures(rows: dict[str, Row], reports: list[Row]) -> pd.DataFrame:
+    return pd.DataFrame([
+        {**of, **{name: values[k] for name, values in epoch["measures"].items()}}
+        for of, k, epoch in _epochs(rows, reports) if "measures" in epoch
+    ])  # fmt: skip
+
+
+def _epochs(rows: dict[str, Row], reports: list[Row]) -> Iterator[tuple[Row, int, Row]]:
+    """What a row of each epoch and seed begins with, the seed's place in lists of the epoch, and that epoch."""
+    for report in reports:
+        trial = rows.get(report["trial"])
+        for epoch in report["curve"] if trial is not None else ():
+            for k, seed in enumerate(trial["seeds"]):
+                yield {"trial": trial["id"], "loss": trial["loss"], "epoch": epoch["epoch"], "seed": seed}, k, epoch
 
 
 def _csv(folder: Path, place: Path) -> list[Path]:

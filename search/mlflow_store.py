@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import getpass
 import hashlib
-import logging
-import os
-import re
-import sqlite3
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, event
-
-from losstune.search.tracked_runs import Picture, Run
+from losstune.search.mlflow_client import connect, inode, translated
+from losstune.search.pictures import REPORT, Picture, Run
 
 PAGE = 1000
 METRICS = 800  # per call, of the 1000 entities that MLflow takes, so that parameters and tags always fit
 LONGEST = {"param": 6000, "tag": 5000}
-ID, LEDGER, WRITTEN, REPORT = "losstune.id", "losstune.ledger", "losstune.written", "losstune.report"
+ID, LEDGER, WRITTEN, FILES = "losstune.id", "losstune.ledger", "losstune.written", "losstune.report"
 PARENT = "mlflow.parentRunId"
-
-
-class Unreachable(Exception):
-    """The store cannot be read or written now. The message is one line and holds no password."""
 
 
 @dataclass
@@ -69,7 +58,7 @@ class Store:
 
     def wiped(self) -> bool:
         """Whether the file of a store of our own is not the one that was opened; MLflow would go on with that one."""
-        return self._file is not None and _inode(self._path()) != self._file
+        return self._file is not None and inode(self._path()) != self._file
 
     def _path(self) -> Path:
         return Path(self.uri.removeprefix("sqlite:///"))
@@ -84,7 +73,7 @@ class Store:
 
     def project(self, picture: Picture) -> Counts:
         """Write what the store lacks of a picture, and nothing else."""
-        with _translated(self.uri):
+        with translated(self.uri):
             if self.experiment is None:
                 self._discover(picture)
             counts = Counts()
@@ -99,9 +88,9 @@ class Store:
             return counts
 
     def _discover(self, picture: Picture) -> None:
-        self._client = self._client or _connect(self.uri, self.artifacts)
+        self._client = self._client or connect(self.uri, self.artifacts)
         if self.artifacts is not None and self._file is None:
-            self._file = _inode(self._path())
+            self._file = inode(self._path())
         self._join(picture.study)
         found: dict[str, list[Any]] = {}
         token = None
@@ -142,19 +131,19 @@ class Store:
     def _show(self, run: Run, picture: Picture) -> str:
         parent = self.found[run.parent].run_id if run.parent else None
         found, outcome = self.found.get(run.id), "updated"
-        report = _digest(picture.report) if run.id == "report" and picture.report else None
+        report = _digest(picture.report) if run.id == REPORT and picture.report else None
         if found is not None and self._is_of_another(found, run):
             self._client.delete_run(found.run_id)
             found = None
         if found is None:
             found, outcome = self._create(run, parent, picture.ledger), "created"
-        elif found.shows(run, parent) and (report is None or found.tags.get(REPORT) == report):
+        elif found.shows(run, parent) and (report is None or found.tags.get(FILES) == report):
             return "unchanged"
         self._write(found, run, parent)
-        if report is not None and found.tags.get(REPORT) != report:
+        if report is not None and found.tags.get(FILES) != report:
             self._client.log_artifacts(found.run_id, str(picture.report))
-            self._client.set_tag(found.run_id, REPORT, report, synchronous=True)
-            found.tags[REPORT] = report
+            self._client.set_tag(found.run_id, FILES, report, synchronous=True)
+            found.tags[FILES] = report
         return outcome
 
     def _is_of_another(self, found: Found, run: Run) -> bool:
@@ -168,8 +157,8 @@ class Store:
         if found.points or found.written == run.digest():
             return False  # this process wrote it, or it is the same
         times = {(point.key, point.step): point.time for point in run.points}
-        # What a parent has of means and of its choice grows with its children, and is written anew.
-        names = found.metrics if run.parent is not None else found.metrics & {"best_score"}
+        # Means, and what was chosen, are written anew as there is more of what they are of.
+        names = found.metrics & {"best_score"} if run.grows else found.metrics
         return any(times.get((name, point.step)) != point.timestamp for name in names
                    for point in self._client.get_metric_history(found.run_id, name))  # fmt: skip
 
@@ -218,73 +207,6 @@ class Store:
             if self.experiment_tags.get(key) != value:
                 self._client.set_experiment_tag(self.experiment, key, value)
                 self.experiment_tags[key] = value
-
-
-def _connect(uri: str, artifacts: Path | None) -> Any:
-    """A client whose store exists and answers."""
-    # MLflow's own patience is minutes long; here the next pass is the next try.
-    for name, value in {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
-                        "MLFLOW_DISABLE_TELEMETRY": "true"}.items():  # fmt: skip
-        os.environ.setdefault(name, value)
-    from mlflow import MlflowClient
-
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    if artifacts is None:
-        return MlflowClient(uri)
-    file = Path(uri.removeprefix("sqlite:///"))
-    file.parent.mkdir(parents=True, exist_ok=True)
-    _OWN.add(file)
-    event.listen(Engine, "connect", _write_ahead)
-    # Two studies that begin at once must not both create the tables.
-    with open(file.with_suffix(".lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not file.exists():
-            # Made whole under another name: MLflow cannot go on with tables of which a part is there.
-            new = file.with_name(f".{file.name}.new")
-            for left in file.parent.glob(f"{new.name}*"):  # with its journal
-                left.unlink()
-            MlflowClient(f"sqlite:///{new}").search_experiments(max_results=1)
-            for left in file.parent.glob(f"{file.name}-*"):  # the journal of one that was removed is not this one's
-                left.unlink()
-            os.replace(new, file)
-        client = MlflowClient(uri)
-        client.search_experiments(max_results=1)
-    return client
-
-
-def _inode(path: Path) -> int | None:
-    return path.stat().st_ino if path.exists() else None
-
-
-_OWN: set[Path] = set()  # the stores that losstune made, and that hold nothing but projections
-
-
-def _write_ahead(connection: Any, _: Any) -> None:
-    """Have connections to a store of our own wait for the disk at checkpoints only.
-
-    MLflow commits seven times per run; on a busy disk the waiting took 25 s of a study's 281 runs. What a power cut
-    takes from a projection is found missing and written again.
-    """
-    if not isinstance(connection, sqlite3.Connection):
-        return
-    file = connection.execute("PRAGMA database_list").fetchone()[2]
-    if file and Path(file) in _OWN:
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
-
-
-@contextlib.contextmanager
-def _translated(uri: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:  # from the client as from below it: MLflow's, requests', SQLAlchemy's, the system's
-        text = " ".join(str(error).split()) or type(error).__name__
-        raise Unreachable(f"MLflow at {without_password(uri)}: {without_password(text)[:300]}") from error
-
-
-def without_password(text: str) -> str:
-    return re.sub(r"//[^/@\s]*@", "//", text)
 
 
 def _digest(folder: Path) -> str:

@@ -44,6 +44,19 @@ def saved_views(metric: str, greater_is_better: bool, begun: int, losses: list[s
                   "5 failures, with the reason": failures}, begun)  # fmt: skip
 
 
+def views_of_searches(metric: str, greater_is_better: bool, begun: int, losses: list[str]) -> dict[str, str]:
+    """The tags of two views of a study that repeats its search: a table of the losses with the report, and what each
+    search has come to, by loss; the arguments are those of `saved_views`."""
+    test, up = f"metrics.`test_{metric}`", not greater_is_better
+    over_searches = _state("tags.kind != 'search'", test, up, {
+        test: 130, "tags.`in_best_set`": 100, f"metrics.`test_{metric}_standard_error`": 210, "tags.`searches`": 90,
+    })  # fmt: skip
+    searches = _state("tags.kind = 'search'", test, up, {
+        test: 170, "metrics.`score`": 170, "tags.`study`": 170, CONFIGURATION: 420})  # fmt: skip
+    by_loss = searches | _by_loss("average", losses)
+    return _tags({"1 losses, over searches": over_searches, "2 searches, by loss": by_loss}, begun)
+
+
 def _tags(named: dict[str, dict[str, Any]], begun: int) -> dict[str, str]:
     return {f"{TAG}losstune{name[0]}": json.dumps(
         {"name": name, "createdAt": begun, "updatedAt": begun, "state": _packed(state)}

@@ -25,7 +25,8 @@ from losstune.search.study import Study, make_study
 from losstune.spaces import InputError
 from losstune.trainables.seeds import derive
 
-NOTED = "searches"  # in the ledger of the first search: of what the report over them was made, and of how many
+NOTED = "searches"  # in the ledger of the first search: of what the report over them was made, of how many, and
+# what of it is in MLflow
 
 
 def searches_of(study: Study) -> list[Study]:
@@ -51,6 +52,11 @@ def folders_of(folder: Path) -> list[Path]:
     return [found[number] for number in sorted(found)]
 
 
+def is_repeated(folder: Path) -> bool:
+    """Whether what is recorded of a study are its searches."""
+    return not is_recorded(ledger_at(folder)) and bool(folders_of(folder))
+
+
 def run_searches(study: Study, out: str | Path, address: str | None, watch: Callable[[Any], None], storage: str | None,
                  ledger: str | None) -> Outcome:  # fmt: skip
     """Run what is missing of each search, one after another, and report over all of them; see `run_study`."""
@@ -64,8 +70,11 @@ def run_searches(study: Study, out: str | Path, address: str | None, watch: Call
     with locked(folder):
         ended = run_in_turn(searches_of(study), "search", out, address, watch, storage, ledger, note_plan)
         last, stopped = ended[-1], ended[-1].interrupted
-        renewed = not stopped and _renew(folder, study.searches)
-    behind = "; ".join(filter(None, (one.projection_behind for one in ended))) or None
+        renewed = not stopped and _renew(folder)
+        lacking = None if stopped else _project(folder, study.name)
+    if lacking is not None:
+        say(lacking)
+    behind = "; ".join(filter(None, (*(one.projection_behind for one in ended), lacking))) or None
     return Outcome(folder, last.standing, renewed or any(one.new for one in ended), stopped, behind, tuple(ended))
 
 
@@ -80,12 +89,37 @@ def _check_folder(study: Study, folder: Path) -> None:
                          f"allowed: {begun} or more: to leave results out would be to choose among them")  # fmt: skip
 
 
-def _renew(folder: Path, planned: int) -> bool:
+def _renew(folder: Path) -> bool:
     """Write the report over the searches, unless it is there and of what is recorded now; whether it was written."""
-    if (folder / "report" / "report.html").is_file() and _noted(folder).get("made_of") == [planned, _inputs(folder)]:
+    if (folder / "report" / "report.html").is_file() and report_is_current(folder):
         return False
     _report(folder)
     return True
+
+
+def report_is_current(folder: Path) -> bool:
+    """Whether the last report over the searches is of what is recorded now."""
+    noted = _noted(folder)
+    return "made_of" in noted and noted["made_of"] == [noted.get("planned"), _inputs(folder)]
+
+
+def searches_planned(folder: Path) -> int:
+    """How many searches there are to be, as far as that is recorded."""
+    return _noted(folder).get("planned") or len(folders_of(folder))
+
+
+def _project(folder: Path, study_name: str) -> str | None:
+    """Have MLflow show the report over the searches, unless it does; what it lacks then, as a sentence, if so."""
+    from losstune.search.tracking import Projection
+
+    noted = _noted(folder)
+    if noted.get("projected") == noted["made_of"]:
+        return None
+    with Projection(folder, study_name) as projection:
+        projection.finish()
+    if projection.caught_up:
+        _note(folder, {**noted, "projected": noted["made_of"]})
+    return projection.behind
 
 
 def report_searches(folder: Path) -> None:
@@ -101,8 +135,7 @@ def _report(folder: Path) -> None:
     from losstune.search.recorded import load_results
 
     noted, places = _noted(folder), [place for place in folders_of(folder) if is_done(place)]
-    planned = noted.get("planned") or len(folders_of(folder))
-    parts = []
+    planned, parts = searches_planned(folder), []
     for place in places:
         part, number = load_results(place, search_curves=False), int(place.name.rpartition("-")[2])
         parts.append(replace(part, study={**part.study, "search_number": number}))

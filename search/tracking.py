@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from losstune.search.locations import is_recorded, ledger_at
 from losstune.spaces import InputError
 
 PAUSE, LONGEST_PAUSE = 2.0, 30.0  # seconds between passes, and between tries to reach a store that is down
@@ -104,11 +105,22 @@ class SyncResult:
 
 
 def sync(folder: Path) -> SyncResult:
-    """Make MLflow show what the ledger of a study holds. InputError when there is no ledger or no MLflow."""
-    from losstune.search.mlflow_store import Unreachable, without_password
-    from losstune.search.tracked_runs import picture
+    """Make MLflow show what the ledger of a study holds, or those of the studies that it is made of; InputError when
+    there is no ledger or no MLflow.
+    """
+    from losstune.search.composed import folders_in
+    from losstune.search.repeated import is_repeated
 
-    wanted, store = picture(folder), _store(folder)
+    parts = folders_in(folder)
+    done = [_sync(place) for place in ((*parts, folder) if is_repeated(folder) or not parts else parts)]
+    counts = (sum(getattr(one, name) for one in done) for name in ("created", "updated", "unchanged"))
+    return SyncResult(*counts, done[-1].where)
+
+
+def _sync(folder: Path) -> SyncResult:
+    from losstune.search.mlflow_client import Unreachable, without_password
+
+    wanted, store = _picture(folder), _store(folder)
     with _alone(folder, wait=False) as alone:
         if not alone:
             raise InputError(f"{folder}: this study is running and projects itself; allowed: sync when it has ended")
@@ -124,42 +136,27 @@ def sync(folder: Path) -> SyncResult:
     return SyncResult(counts.created, counts.updated, counts.unchanged, where)
 
 
+def _picture(folder: Path) -> Any:
+    """What MLflow should show of the study in a folder, which may repeat its search."""
+    from losstune.search.tracked_runs import picture
+
+    if is_recorded(ledger_at(folder)):
+        return picture(folder)
+    # What it imports takes a second, and a study of one search needs none of it.
+    from losstune.search.repeated import is_repeated
+    from losstune.search.tracked_searches import picture_of_searches
+
+    return picture_of_searches(folder) if is_repeated(folder) else picture(folder)
+
+
 def tracking_uri(folder: Path) -> str:
     """Where a study is projected to: the environment's MLFLOW_TRACKING_URI, else mlflow.db beside its folder."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder.resolve().parent / 'mlflow.db'}"
 
 
-def ui_command(folder: Path, port: int) -> list[str]:
-    """The command that serves MLflow's UI over the store of a study, on 127.0.0.1 alone.
-
-    InputError when the store is a server, which has a UI of its own.
-    """
-    from losstune.search.mlflow_store import without_password
-
-    uri = tracking_uri(folder)
-    if uri.startswith(("http://", "https://")):
-        raise InputError(f"MLFLOW_TRACKING_URI: {without_password(uri)} is a server; allowed: open it in a browser")
-    # MLflow would start further processes for jobs of language models, and send statistics of use.
-    quiet = ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false", "MLFLOW_DISABLE_TELEMETRY=true", "PYTHONWARNINGS=ignore",
-             "PYTHONSAFEPATH=1"]  # fmt: skip
-    return ["env", *quiet, sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri,
-            "--registry-store-uri", uri, "--default-artifact-root", _artifacts(folder).as_uri(), "--no-serve-artifacts",
-            "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
-            "--uvicorn-opts", "--log-level warning"]  # fmt: skip
-
-
-def ui_page(folder: Path, port: int) -> str:
-    """Where to begin in that UI: the table of a study's losses once it is projected, else the list of studies."""
-    from losstune.search.mlflow_views import ANSWER
-
-    root, query = f"http://127.0.0.1:{port}/#/experiments", "workflowType=machine_learning"
-    experiment = _read_state(folder).get("experiment")
-    return f"{root}/{experiment}/runs?{query}&viewStateShareKey={ANSWER}" if experiment else f"{root}?{query}"
-
-
 def problem(folder: Path) -> str | None:
     """That MLflow is down, since when, and how many runs it lacks; None when all is well or nothing is known."""
-    state = _read_state(folder)
+    state = read_state(folder)
     if state.get("reachable", True):
         return None
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(state["since"]))
@@ -171,7 +168,7 @@ def _state_path(folder: Path) -> Path:
     return folder / "ledger" / "mlflow.json"
 
 
-def _read_state(folder: Path) -> dict[str, Any]:
+def read_state(folder: Path) -> dict[str, Any]:
     """What was noted last; nothing where that cannot be read: it says how things are going, no more."""
     try:
         state = json.loads(_state_path(folder).read_text(encoding="utf-8"))
@@ -186,7 +183,7 @@ def _write_state(folder: Path, error: str | None, behind: int | None, experiment
 
     behind: how many runs MLflow lacks; None: some. experiment: its number in MLflow.
     """
-    path, before = _state_path(folder), _read_state(folder)
+    path, before = _state_path(folder), read_state(folder)
     same = before.get("reachable") == (error is None)
     state = {"reachable": error is None, "error": error, "since": before["since"] if same else time.time(),
              "behind": behind, "experiment": experiment or before.get("experiment")}  # fmt: skip
@@ -197,7 +194,7 @@ def _write_state(folder: Path, error: str | None, behind: int | None, experiment
     os.replace(temporary, path)
 
 
-def _artifacts(folder: Path) -> Path:
+def artifacts_of(folder: Path) -> Path:
     return folder.resolve().parent / "mlartifacts"
 
 
@@ -205,13 +202,14 @@ def _store(folder: Path) -> Any:
     from losstune.search.mlflow_store import Store
 
     own = "MLFLOW_TRACKING_URI" not in os.environ or not os.environ["MLFLOW_TRACKING_URI"]
-    return Store(tracking_uri(folder), _artifacts(folder) if own else None)
+    return Store(tracking_uri(folder), artifacts_of(folder) if own else None)
 
 
 @contextlib.contextmanager
 def _alone(folder: Path, wait: bool) -> Iterator[bool]:
     """Hold the study's projection, so that no two processes create the same run; False when another holds it."""
     path = folder / "ledger" / "mlflow.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)  # of a study that repeats its search nothing else need be there
     if path.is_dir():
         raise InputError(f"{path}: is a folder; allowed: a file, or nothing of that name")
     with open(path, "w") as lock:
@@ -259,11 +257,9 @@ def _project_on(folder: Path, asked: threading.Event, woken: threading.Event) ->
 
 
 def _pass(folder: Path, store: Any) -> bool:
-    from losstune.search.tracked_runs import picture
-
     error, behind, experiment = None, 0, None
     try:
-        wanted = picture(folder)
+        wanted = _picture(folder)
         behind = len(wanted.runs)
         try:
             store.project(wanted)

@@ -130,6 +130,7 @@ def test_the_ledger_as_an_optuna_storage(say, finished_study):
 def test_the_ledger_as_tables(say, finished_study, tmp_path, kind, read_file):
     ended = say("export", "--as", kind, "--to", tmp_path / "tables")
     assert ended.status == 0, ended
+    assert {path.stem for path in (tmp_path / "tables").iterdir()} == {"trials", "curves"}  # nothing was followed
     trials, curves = (read_file(tmp_path / "tables" / f"{name}.{kind}") for name in ("trials", "curves"))
     rows = {row["id"]: row for row in finished_study.trials()}
     assert set(trials["id"]) == set(rows) and len(trials) == len(rows)
@@ -142,6 +143,24 @@ def test_the_ledger_as_tables(say, finished_study, tmp_path, kind, read_file):
     trial = next(iter(rows))
     own = curves[curves["trial"] == trial].groupby("epoch")["accuracy"].mean()
     assert own.tolist() == pytest.approx([fmean(e["scores"]["accuracy"]) for e in finished_study.curve(trial)])
+
+
+def test_what_is_followed_over_training_is_a_table_of_its_own(study, losstune, monkeypatch):
+    """A row per confirmed trial, epoch measured and seed."""
+    monkeypatch.chdir(study.folder)
+    row = study.trials("confirm", loss="softmax")[1]
+    curve = study.curve(row["id"])
+    for epoch, nc1 in ((0, 0.5), (2, 0.25)):
+        curve[epoch]["measures"] = {"nc1": [nc1], "margin_bias": [float("nan")]}
+    write(study, "DELETE FROM reports WHERE trial = ? AND sequence > (SELECT min(sequence) FROM reports "
+                 "WHERE trial = ?)", row["id"], row["id"])  # fmt: skip
+    write(study, "UPDATE reports SET curve = ? WHERE trial = ?", json.dumps(curve), row["id"])
+    assert losstune("export", "my", "--as", "csv").out.count("wrote") == 3
+    found = pd.read_csv(study.out / "export" / "training_measures.csv")
+    assert list(found.columns) == ["trial", "loss", "epoch", "seed", "nc1", "margin_bias"]
+    assert found["trial"].eq(row["id"]).all() and found["seed"].eq(row["seeds"][0]).all()
+    assert found["epoch"].tolist() == [1, 3] and found["nc1"].tolist() == [0.5, 0.25]
+    assert found["margin_bias"].isna().all()
 
 
 def test_a_second_export_replaces_the_first(say, finished_study):

@@ -1,6 +1,7 @@
 """Studies that repeat their search: what is the same in all searches, what is not; interrupted, resumed, looked at."""
 
 import json
+import sqlite3
 
 import numpy as np
 import pandas as pd
@@ -197,6 +198,21 @@ def test_rows_of_the_verdict_are_means_of_searches(repeated):
         assert table.loc[loss, "mean"] == pytest.approx((own[0][loss] + own[1][loss]) / 2)
         assert table.loc[loss, "standard_error"] == pytest.approx(abs(own[0][loss] - own[1][loss]) / 2)
     assert len(repeated.members()) == 8
+
+
+def test_mlflow_has_the_report_over_the_searches_and_what_each_has_come_to(repeated):
+    """Beside the searches' own experiments; the third run had nothing to write."""
+    connection = sqlite3.connect(repeated.folder / "runs" / "mlflow.db")
+    found = dict(connection.execute("SELECT r.name, r.status FROM runs r JOIN experiments e USING (experiment_id) "
+                                    "WHERE e.name = 'my'"))  # fmt: skip
+    experiments = {name for (name,) in connection.execute("SELECT name FROM experiments")}
+    connection.close()
+    losses = ("softmax", "squared_error")
+    searches = {f"{loss} search {number}" for loss in losses for number in (1, 2)}
+    assert set(found) == {"report my", *(f"searches {loss}" for loss in losses), *searches}
+    assert set(found.values()) == {"FINISHED"} and {"my", "my-search-1", "my-search-2"} <= experiments
+    pages = list((repeated.folder / "runs" / "mlartifacts" / "my").glob("*/artifacts/report.html"))
+    assert [page.read_bytes() for page in pages] == [(repeated.report / "report.html").read_bytes()]
 
 
 def test_commands_take_all_searches_or_name_them(repeated, losstune, monkeypatch):
