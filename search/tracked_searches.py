@@ -44,7 +44,8 @@ def picture_of_searches(folder: Path) -> Picture:
     if not begun:
         raise InputError(f"{folder}: no search of it is recorded yet; allowed: a study that has been run")
     verdict = read_verdict(folder) if report_is_current(folder) else None
-    return _Searches(folder.name, begun, searches_planned(folder), verdict).picture(folder / "report")
+    with understood(folder):
+        return _Searches(folder.name, begun, searches_planned(folder), verdict).picture(folder / "report")
 
 
 def _read(place: Path) -> Recorded | None:
@@ -93,7 +94,8 @@ class _Searches:
         """Mean and standard error of a loss over those of its searches that are done."""
         done = [number for number, run in searches.items() if run.end is not None]
         end = max((searches[number].end for number in done), default=0)
-        over = len(done) == self.planned
+        # A search that has chosen nothing for a loss confirms nothing of it, and the report is made all the same.
+        over = bool(done) and (len(done) == self.planned or self.verdict is not None)
         state = "complete" if over else "running"
         tags = self._shared() | {"phase": "confirm", "kind": "loss", "loss": loss, "state": state,
                                  "searches": str(len(done))}  # fmt: skip

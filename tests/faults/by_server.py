@@ -18,7 +18,7 @@ from processes import GUARD, Running
 from faults.journey import Journey
 from faults.moments import Moment
 from losstune.search.ledger.database import get_meta
-from losstune.search.tracking import ui_command
+from losstune.search.mlflow_ui import ui_command
 
 DOWN, BEHIND = "MLflow cannot be written since", "`losstune sync my` catches up"
 

@@ -136,3 +136,14 @@ def test_sync_shows_all_of_it_once(folder):
     after = runs(folder)
     assert {name: after[name].info.run_id for name in before} == {n: run.info.run_id for n, run in before.items()}
     assert after["searches softmax"].data.metrics["test_accuracy"] == pytest.approx(0.89)
+
+
+def test_a_loss_of_which_a_search_confirms_nothing_ends_with_the_report(folder):
+    """All its trials failed there, so that nothing was chosen; the mean is that of the other search."""
+    for seed in range(2):
+        change(folder, 2, lambda tx, id_: tx.exec_driver_sql("DELETE FROM trials WHERE id = ?", (id_,)),
+               f"confirm0-softmax-{seed:04d}")  # fmt: skip
+    note(folder)
+    shown = pictured(folder)
+    assert "softmax search 2" not in shown and shown["searches softmax"].status == "FINISHED"
+    assert values(shown["searches softmax"])["test_accuracy"] == pytest.approx(0.85)
