@@ -6,13 +6,13 @@ All state is rebuilt from the ledger, at the start of any run.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection
 
 from losstune.search.blame import MOST_CRASHES, Blame
 from losstune.search.confirming import Confirm
+from losstune.search.decisions import Decisions
 from losstune.search.ledger import read, write
 from losstune.search.ledger.book import Book
 from losstune.search.ledger.database import Ledger, get_meta, set_meta
@@ -41,12 +41,12 @@ class Conductor:
         self.training = False
         self.lanes = Roster(self.book.folder, study.stop.stalled_minutes)
         self.stopping = False
-        self.untold: dict[str, list[str]] = {}  # lane -> trials that were cut while it trains them
         self.draining: set[str] = set()  # machines that are about to go, in Ray's terms
         self.broken: str | None = None  # why the study cannot go on, if so
         with self.book.transaction() as tx:
             self.search = Search(study, greater_is_better, floor["validation"], tx)
             self.confirm = Confirm(study, floor, tx)
+            self.decisions = Decisions(self.book, self.search, self.confirm)
             self.book.load(tx, study.spaces)
             self.places = Places(study, self.book, self.search, self.confirm, self.lanes.__len__, slots)
             self.blame = Blame(self.book, home, self.places.offer_again)
@@ -166,7 +166,7 @@ class Conductor:
     def _has_news(self, message: Message) -> bool:
         """Whether a message leads to anything but that its lane lives."""
         first_trained = message.training_seconds > 0 and not self.training
-        due = first_trained or message.lane in self.untold or self.search.is_to_be_cut()
+        due = first_trained or message.lane in self.decisions.untold or self.search.is_to_be_cut()
         return due or not self.lanes.says_only_that_it_lives(message)
 
     def _follow(self, message: Message, orders: Orders, leaves: bool) -> None:
@@ -178,7 +178,7 @@ class Conductor:
             reports = sorted(message.reports, key=self._asked)
             ended = [trial for report in reports for trial in self._take(tx, report, orders)]
             self._advance(tx)
-            ended += self.untold.pop(lane, ())
+            ended += self.decisions.untold.pop(lane, ())
             left = {report.trial for report in message.reports if report.left}  # their places are in free already
             orders.stop += [trial for trial in ended if trial not in left]
             free += sum(len(self.book.trials[trial]["seeds"]) for trial in ended if trial not in left)
@@ -239,29 +239,15 @@ class Conductor:
             if report.metric_raised and not row["number"] and not self.book.decisions:
                 self.broken = report.failure  # on a loss's default, and it has never worked: the metric is to blame
                 return []
-            self._end(tx, row, "failed", reason=report.failure, epoch=max(row["epoch"], report.epoch))
+            self.decisions.end(tx, row, "failed", reason=report.failure, epoch=max(row["epoch"], report.epoch))
             return [row["id"]]
-        decision = self._committed(row, report)
+        decision = self.decisions.on(row, report)
         if decision == "go":
             self._keep(row, report)
             return []
-        self._end(tx, row, {"stop": "stopped", "end": "complete"}[decision], results=report.results,
-                  files=report.files)  # fmt: skip
+        self.decisions.end(tx, row, {"stop": "stopped", "end": "complete"}[decision], results=report.results,
+                           files=report.files)  # fmt: skip
         return [row["id"]]
-
-    def _committed(self, row: Row, report: Report) -> str:
-        """The decision on a report; what the ledger has already, from an earlier attempt, stands."""
-        known = self.book.decisions.get((row["id"], report.epoch))
-        recorded = self.book.recorded.get(row["id"], 0)
-        new = [epoch for epoch in report.curve if epoch["epoch"] > recorded]  # the same bits, where not new
-        if known is not None or not new:
-            self.search.note_best(row, report.curve)  # a disk may have lost it of the row and not of the reports
-            self.book.alter(row, epoch=max(row["epoch"], report.epoch))
-            return known or "go"
-        report = replace(report, curve=new)
-        decision = self._decide(row, report)
-        self.book.record(row, report, decision, self.search.score_at(report.curve[-1]))
-        return decision
 
     def _asked(self, report: Report) -> float:
         row = self.book.trials.get(report.trial)
@@ -276,32 +262,11 @@ class Conductor:
         if report.parked:
             self.places.offer_again(row)
 
-    def _decide(self, row: Row, report: Report) -> str:
-        """go, stop (halving) or end (the full length)."""
-        if row["phase"] == "confirm":
-            self.search.note_best(row, report.curve)
-            return "end" if report.epoch >= row["epochs"] else "go"
-        return self.search.decide(row, report)
-
-    def _end(self, tx: Connection, row: Row, state: str, **values: Any) -> None:
-        """Commit a trial's end."""
-        if state == "failed" and row["phase"] == "confirm":
-            values["results"] = self.confirm.failed_results()
-        if state == "cut" and row["lane"]:
-            self.untold.setdefault(row["lane"], []).append(row["id"])
-        if row["phase"] == "search":
-            self.search.ended(row, state)
-            if state == "failed":
-                values["score"] = self.search.floor
-        self.book.end(row, state, **values)
-        if state == "failed":
-            write.add_event(tx, "failure", f"{row['id']}: {row['reason']}")
-
     def _advance(self, tx: Connection) -> None:
         """Cut the search if its time is up; choose when it is over; then confirm."""
         for row in self.search.cut_if_due(tx, self.book.trials):
             self.places.withdraw(row)
-            self._end(tx, row, "cut", reason="the study's hours were up")
+            self.decisions.end(tx, row, "cut", reason="the study's hours were up")
         if not self.search.chosen and self.search.finished(self.book.running.values()):
             self.search.choose(tx, self.book.trials)
             self.confirm.begin(tx)
@@ -313,7 +278,8 @@ class Conductor:
         for row in list(self.book.running.values()):
             if row["phase"] == "confirm" and row["round"] < self.confirm.round:
                 self.places.withdraw(row)
-                self._end(tx, row, "cut", reason="trials were added before this confirm had ended")
+                self.decisions.end(tx, row, "cut", reason="trials were added before this confirm had ended")
 
     def _fail(self, tx: Connection, row: Row, death: Death) -> None:
-        self._end(tx, row, "failed", reason=f"its lane died {MOST_CRASHES} times while training it: {death.why}")
+        reason = f"its lane died {MOST_CRASHES} times while training it: {death.why}"
+        self.decisions.end(tx, row, "failed", reason=reason)

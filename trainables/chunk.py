@@ -11,6 +11,7 @@ from torch import Tensor
 
 from losstune.trainables.backends import Backend
 from losstune.trainables.heads import Heads, Targets, in_order
+from losstune.trainables.losses.combine import loss_of
 from losstune.trainables.memory import is_out_of_memory
 from losstune.trainables.optimizers import OPTIMIZERS, clip
 from losstune.trainables.products import Products, TorchProducts
@@ -248,3 +249,12 @@ def _write(places: list[Named], values: list[Named]) -> None:
     for into, those in zip(places, values, strict=True):
         for name, value in those.items():
             into[name].copy_(value)
+
+
+def partition(members: list[Member], together: int) -> list[list[Member]]:
+    """Members in chunks of at most so many: those of as many passes per step, as far in an epoch, ordered by loss."""
+    parts, kinds = [], {id(m): (loss_of(m.trial.loss).passes, m.step) for m in members}
+    for kind in sorted(set(kinds.values())):
+        same = sorted((m for m in members if kinds[id(m)] == kind), key=lambda m: in_order(m.trial))
+        parts += [same[start : start + together] for start in range(0, len(same), together)]
+    return parts

@@ -10,12 +10,33 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from losstune.trainables.chunk import Chunk
+from losstune.trainables.chunk import Chunk, Member
 from losstune.trainables.inputs import Inputs
 from losstune.trainables.memory import is_out_of_memory
 
 T = TypeVar("T")
+Score = Callable[[np.ndarray, str, np.ndarray], dict[str, list[float]]]  # (n, N, K), loss, targets (N,) -> per member
 EVALUATION_BATCH, EVALUATION_BYTES = 1024, 2**27  # examples at a time, and how much their inputs may take
+
+
+def scored(members: dict[str, list[Member]], chunks: list[Chunk], validation: Inputs, score: Score, averages: bool,
+           moved: Callable[[], None]) -> dict[str, dict[str, list[float]]]:  # fmt: skip
+    """Metrics of every trial on validation, a value per member; of averaged weights, if any, and apart of the last."""
+    scores = _scored(members, evaluated(chunks, validation, averages, moved), validation, score, moved)
+    if averages:
+        last = _scored(members, evaluated(chunks, validation, False, moved), validation, score, moved)
+        for trial_id, own in scores.items():
+            own |= {f"last_weights_{name}": values for name, values in last[trial_id].items()}
+    return scores
+
+
+def _scored(members: dict[str, list[Member]], logits: dict[int, np.ndarray], validation: Inputs, score: Score,
+            moved: Callable[[], None]) -> dict[str, dict[str, list[float]]]:  # fmt: skip
+    targets, scores = validation.y.cpu().numpy(), {}
+    for trial_id, own in members.items():
+        moved()
+        scores[trial_id] = score(np.stack([logits[id(m)] for m in own]), own[0].trial.loss, targets)
+    return scores
 
 
 def evaluated(chunks: list[Chunk], inputs: Inputs, averages: bool, moved: Callable[[], None]) -> dict[int, np.ndarray]:

@@ -3,61 +3,30 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from losstune.trainables import checkpoint, predictions
+from losstune.trainables import checkpoint
 from losstune.trainables.backends import Choice
+from losstune.trainables.confirmed import measured
 from losstune.trainables.conversation import Conversation
 from losstune.trainables.datasets import Split
+from losstune.trainables.failing import failure
+from losstune.trainables.held import Coming, Held
 from losstune.trainables.inputs import Inputs, Normalization
 from losstune.trainables.job import Job
 from losstune.trainables.losses.combine import loss_of
 from losstune.trainables.messages import Exchange, Order, Orders, Report, Saved
-from losstune.trainables.metrics import NotScored, comparable
 from losstune.trainables.other_data import OtherData
 from losstune.trainables.recording import Recorder
-from losstune.trainables.scoring import Scorer
 from losstune.trainables.stall import StallGuard, stall_path
-from losstune.trainables.states import evaluated
 from losstune.trainables.trainer import EpochResult, Stack
 
 NEWS_SECONDS = 1.0  # between epochs a lane is heard of, and asks for its free places, at least this often
 IDLE_SECONDS = 0.05, 1.0  # the first and the longest pause of a lane that has nothing to train
 CHECKPOINT_SECONDS = 15.0  # the most training that a crash can cost a trial, unless saving is slow
 SAVING_SHARE = 20  # what takes t seconds to save is saved after SAVING_SHARE * t at the earliest
-
-
-@dataclass
-class _Held:
-    """A trial in the stack: what was ordered, the epochs not reported yet and their seconds.
-
-    saved: the lane's training seconds at its last checkpoint.
-    """
-
-    order: Order
-    saved: float
-    curve: list[dict[str, Any]] = field(default_factory=list)
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class _Coming:
-    """A trial that is to join, and the state it goes on from, None: its start."""
-
-    order: Order
-    state: dict | None
-
-    @property
-    def epoch(self) -> int:
-        return 0 if self.state is None else self.state["epoch"]
-
-    @property
-    def due(self) -> int:
-        """The lane's clock when it is to join."""
-        return self.order.joined + self.epoch
 
 
 class Lane:
@@ -80,9 +49,9 @@ class Lane:
         self.talk, self.id = Conversation(exchange, lane_id), lane_id
         self.test: Inputs | None = None
         self.recorder: Recorder | None = None
-        self.held: dict[str, _Held] = {}
+        self.held: dict[str, Held] = {}
         self.alone, self.clock = alone, 0  # the clock counts epochs
-        self.later: list[_Coming] = []  # trials whose time to join has not come
+        self.later: list[Coming] = []  # trials whose time to join has not come
         self.training_seconds, self.epoch_seconds = 0.0, 0.0  # in all, and of the last epoch
         self.saving_seconds = 0.0  # what the last round of checkpoints took
         self.news: list[Report] = []  # not sent yet
@@ -217,22 +186,22 @@ class Lane:
         for name, held in self.held.items():
             held.seconds += seconds * passes[name] / sum(passes.values())
 
-    def _note(self, held: _Held, result: EpochResult) -> None:
+    def _note(self, held: Held, result: EpochResult) -> None:
         """Record an epoch of a trial; report it if it has failed, is at a rung or at its end."""
         trial = held.order.trial
         held.seconds += result.seconds
         held.curve.append({"epoch": result.epoch, "train_loss": result.train_loss, "scores": result.scores})
-        failure = _failure(held.order, result, self.job.scorer)
-        if self.recorder is not None and not failure:
+        failed = failure(trial.seeds, result, self.job.scorer)
+        if self.recorder is not None and not failed:
             self._measure(held, self.recorder)
-        if failure:
-            self._leave(held, failure=failure[0], metric_raised=failure[1])
+        if failed:
+            self._leave(held, failure=failed[0], metric_raised=failed[1])
         elif result.epoch >= trial.epochs:
-            self._leave(held, **(self._measured(held.order) if trial.phase != "search" else {}))
+            self._leave(held, **self._measured(held))
         elif result.epoch in held.order.report_at:
             self.news.append(self._report(held))
 
-    def _measure(self, held: _Held, recorder: Recorder) -> None:
+    def _measure(self, held: Held, recorder: Recorder) -> None:
         """Add to the epoch what is followed over training, if it is one of the epochs after which that is measured."""
         before = time.perf_counter()
         measures = recorder.follow(held.order.trial)
@@ -252,16 +221,16 @@ class Lane:
                 self.news.append(self._report(self.held[trial], save=True))
         self.saving_seconds = time.perf_counter() - before
 
-    def _leave(self, held: _Held, **news: Any) -> None:
+    def _leave(self, held: Held, **news: Any) -> None:
         """Report a trial for the last time, and let it go."""
         self.news.append(self._report(held, left=True, **news))
         self._drop(held)
 
-    def _drop(self, held: _Held) -> None:
+    def _drop(self, held: Held) -> None:
         del self.held[held.order.trial.id]
         self.stack.drop(held.order.trial.id)
 
-    def _report(self, held: _Held, save: bool = False, **news: Any) -> Report:
+    def _report(self, held: Held, save: bool = False, **news: Any) -> Report:
         order, epoch = held.order, self.stack.epoch_of(held.order.trial.id)
         if save:
             step = self.stack.step_of(order.trial.id)
@@ -280,7 +249,7 @@ class Lane:
         self.guard.moved()
         if order.trial.phase != "search" and self.phase == "search":
             self._enter_confirm(test, others)
-        coming = _Coming(order, self._state_of(order))
+        coming = Coming(order, self._state_of(order))
         if self.alone and order.trial.phase == "search" and coming.due > self.clock:
             self.later.append(coming)
         else:
@@ -305,8 +274,8 @@ class Lane:
             self.later.remove(coming)
             self._join(coming)
 
-    def _join(self, coming: _Coming) -> None:
-        self.held[coming.order.trial.id] = _Held(coming.order, self.training_seconds)
+    def _join(self, coming: Coming) -> None:
+        self.held[coming.order.trial.id] = Held(coming.order, self.training_seconds)
         self.stack.join(coming.order.trial, coming.state)
 
     def _enter_confirm(self, test: Split, others: OtherData | None) -> None:
@@ -318,47 +287,8 @@ class Lane:
             prepare = partial(self.job.inputs, normalization=self.normalization)
             self.recorder = Recorder(self.job.record, self.stack, self.test, others, prepare)
 
-    def _measured(self, order: Order) -> dict[str, Any]:
-        """A confirmed member's metrics on validation and test, and the digests of the files that are kept of it.
-
-        Or why it has failed after all.
-        """
-        trial, loss = order.trial, order.trial.loss
-        logits = {name: self.stack.logits(trial.id, inputs)[0]
-                  for name, inputs in (("validation", self.stack.validation), ("test", self.test))}  # fmt: skip
-        targets = {"validation": self.validation.y, "test": self.test.y.cpu().numpy()}
-        # Validation has been trained on too where confirm trains on all.
-        measured = ("test",) if self.job.confirm_on_all else ("test", "validation")
-        scores = {name: self.job.scorer.all(logits[name], loss, targets[name]) for name in measured}
-        metric = self.job.scorer.metric.name
-        for name, found in scores.items():
-            if not comparable(found[metric]):
-                return {"failure": _unscored(found[metric], f"{metric} on {name}")}
-        folder = self.job.files
-        files = {"predictions": predictions.write(folder / "predictions" / f"{trial.id}.npz", predictions.Predictions(
-            logits["validation"], targets["validation"], logits["test"], targets["test"],
-            loss_of(loss).probabilities))}  # fmt: skip
-        kept = {**evaluated(self.stack.state(trial.id)["members"][0]),
-                "mean": self.normalization.mean, "scale": self.normalization.scale}  # fmt: skip
-        files["weights"] = checkpoint.write(folder / "weights" / f"{trial.id}.pt", kept)
-        if self.recorder is not None:
-            files |= self.recorder.write(folder, trial.id, loss, kept)
-        return {"results": scores, "files": files}
-
-
-def _failure(order: Order, result: EpochResult, scorer: Scorer) -> tuple[str, bool] | None:
-    """Why a trial cannot go on, if so, and whether it is that the metric raised."""
-    for seed, loss, finite in zip(order.trial.seeds, result.train_loss, result.finite, strict=True):
-        if loss != loss or loss in (float("inf"), float("-inf")) or not finite:
-            what = f"the training loss became {loss}" if finite or loss != loss else "a weight became infinite"
-            return f"{what} in epoch {result.epoch} with seed {seed}", False
-    for score in result.scores[scorer.metric.name]:
-        if not comparable(score):
-            why = _unscored(score, f"{scorer.metric.name} on validation")
-            return f"{why} in epoch {result.epoch}", isinstance(score, NotScored)
-    return None
-
-
-def _unscored(score: float, what: str) -> str:
-    """Why a score is of no use."""
-    return score.why if isinstance(score, NotScored) else f"{what} became {score:g}"
+    def _measured(self, held: Held) -> dict[str, Any]:
+        """Of a confirmed member, what its report holds beside its curve."""
+        if held.order.trial.phase == "search":
+            return {}
+        return measured(self.job, self.stack, held.order.trial, self.test, self.normalization, self.recorder)

@@ -3,16 +3,83 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from losstune.trainables.chunk import Member
-from losstune.trainables.rows import Named
+from losstune.trainables.losses.combine import check_fits, loss_of
+from losstune.trainables.network import Network
+from losstune.trainables.optimizers import OPTIMIZERS
+from losstune.trainables.recipe import Recipe
+from losstune.trainables.rows import HEAD, Layout, Named
+from losstune.trainables.seeds import derive
 from losstune.trainables.trial import Trial
 
 Pack, Unpack = Callable[[Named], Tensor], Callable[[Tensor], Named]
+
+
+class States:
+    """The states of members of one study and network: from seeds or plain data to rows, and back.
+
+    example: a network as built, with features of in_features dimensions. order: of the parameters in a row.
+    """
+
+    def __init__(self, study: str, network: Network, recipe: Recipe, example: nn.Module, in_features: int,
+                 order: str):  # fmt: skip
+        self.study, self.network, self.recipe = study, network, recipe
+        self.in_features, self.order = in_features, order
+        self.layout = Layout.of_backbone(example, network.decay_norm)
+        self.layout_of = lru_cache(maxsize=None)(self._layout_of)
+        self._initial = lru_cache(maxsize=64 if self.layout.width < 1e6 else 4)(self._initialize)
+
+    def _layout_of(self, loss: str) -> Layout:
+        """The layout of a loss's rows: the network, then the loss's final layer and state."""
+        check_fits(loss, self.in_features, self.network.num_classes)
+        head = loss_of(loss).parameters
+        shapes = {HEAD + key: p.shape(self.network.num_classes, self.in_features) for key, p in head.items()}
+        biases = {"bias"} if self.network.decay_norm else set()  # where everything of the network decays
+        return self.layout.extended(
+            shapes, {HEAD + key: (p.decays or key in biases) and p.learned for key, p in head.items()}
+        )
+
+    def start(self, trial: Trial) -> list[Member]:
+        """A trial's members before their first step."""
+        pack = partial(self.layout_of(trial.loss).pack, order=self.order)
+        kept = loss_of(trial.loss).passes, OPTIMIZERS[self.recipe.optimizer].slots
+        averages, members = self.recipe.average is not None, []
+        for seed in trial.seeds:
+            named, buffers = self._start(trial, seed)
+            members.append(started(trial, seed, pack(named), buffers, kept, averages))
+        return members
+
+    def restore(self, trial: Trial, state: dict) -> list[Member]:
+        """A trial's members as `plain` gave them."""
+        pack = partial(self.layout_of(trial.loss).pack, order=self.order)
+        return [restored(trial, seed, state["epoch"], plain, pack)
+                for seed, plain in zip(trial.seeds, state["members"], strict=True)]  # fmt: skip
+
+    def plain(self, members: list[Member]) -> dict[str, Any]:
+        """A trial's members as plain data, see `Stack.state`."""
+        unpack = partial(self.layout_of(members[0].trial.loss).unpack, order=self.order)
+        return {"epoch": members[0].epoch, "members": [saved(member, unpack) for member in members]}
+
+    def _start(self, trial: Trial, seed: int) -> tuple[Named, Named]:
+        """A member's parameters and buffers at the start: the same draws for every loss."""
+        named, (weight, bias), buffers = self._initial(trial.phase, seed)
+        head = loss_of(trial.loss).start(weight, bias, trial.hyperparameters)
+        return {**named, **{HEAD + key: value for key, value in head.items()}}, buffers
+
+    def _initialize(self, phase: str, seed: int) -> tuple[Named, tuple[Tensor, Tensor], Named]:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive(self.study, phase, seed, "weights"))
+            backbone, in_features = self.network.build()
+            final = nn.Linear(in_features, self.network.num_classes)
+        named = {name: p.detach() for name, p in backbone.named_parameters()}
+        buffers = {name: buffer.clone() for name, buffer in backbone.named_buffers()}
+        return named, (final.weight.detach(), final.bias.detach()), buffers
 
 
 def started(trial: Trial, seed: int, row: Tensor, buffers: Named, kept: tuple[int, int], average: bool) -> Member:

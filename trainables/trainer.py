@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
-from functools import lru_cache, partial
 
 import numpy as np
 import torch
@@ -16,24 +15,19 @@ from losstune.spaces import InputError
 from losstune.trainables.architectures import ARCHITECTURES
 from losstune.trainables.backends import BACKENDS, Backend, Choice, check_backend, default_choice
 from losstune.trainables.backends.backend import is_random
-from losstune.trainables.chunk import Chunk, Member, OutOfMemory
+from losstune.trainables.chunk import Chunk, Member, OutOfMemory, partition
 from losstune.trainables.draws import Draws
 from losstune.trainables.epoch import ChunkEpoch
-from losstune.trainables.evaluation import evaluated
+from losstune.trainables.evaluation import Score, evaluated, scored
 from losstune.trainables.graphs import CapturedStep
-from losstune.trainables.heads import Targets, in_order
+from losstune.trainables.heads import Targets
 from losstune.trainables.inputs import Inputs
-from losstune.trainables.losses.combine import check_fits, loss_of
+from losstune.trainables.losses.combine import loss_of
 from losstune.trainables.network import Network
-from losstune.trainables.optimizers import OPTIMIZERS
 from losstune.trainables.products import PRODUCTS, share_threads
 from losstune.trainables.recipe import Recipe
-from losstune.trainables.rows import HEAD, Layout, Named
-from losstune.trainables.seeds import derive
-from losstune.trainables.states import restored, saved, started
+from losstune.trainables.states import States
 from losstune.trainables.trial import Trial
-
-Score = Callable[[np.ndarray, str, np.ndarray], dict[str, list[float]]]
 
 
 @dataclass(frozen=True)
@@ -73,8 +67,8 @@ class Stack:
             share_threads()
         check_backend(self.example, network.spec, self.choice.kind, self.choice.compiled)
         self.draws_itself = network.spec not in ARCHITECTURES or is_random(self.example)
-        self.layout = Layout.of_backbone(self.example, network.decay_norm)
-        self.layout_of = lru_cache(maxsize=None)(self._layout_of)
+        self.states = States(study, network, recipe, self.example, self.in_features, self.order)
+        self.layout_of = self.states.layout_of
         self.width = width or (32 if self.together > 1 else 1)
         self.members: dict[str, list[Member]] = {}
         self.chunks: list[Chunk] = []
@@ -89,33 +83,13 @@ class Stack:
         if self.steps < 1:
             raise InputError(f"recipe.batch_size: {recipe.batch_size} is more than the {len(training)} training "
                              f"examples; allowed: 1 to {len(training)}")  # fmt: skip
-        self._initial = lru_cache(maxsize=64 if self.layout.width < 1e6 else 4)(self._initialize)
-
-    def _layout_of(self, loss: str) -> Layout:
-        """The layout of a loss's rows: the network, then the loss's final layer and state."""
-        check_fits(loss, self.in_features, self.network.num_classes)
-        head = loss_of(loss).parameters
-        shapes = {HEAD + key: p.shape(self.network.num_classes, self.in_features) for key, p in head.items()}
-        biases = {"bias"} if self.network.decay_norm else set()  # where everything of the network decays
-        return self.layout.extended(
-            shapes, {HEAD + key: (p.decays or key in biases) and p.learned for key, p in head.items()}
-        )
 
     def join(self, trial: Trial, state: dict | None = None) -> None:
         """Take a trial in between two epochs: from its start, or from the state that leave or state gave.
 
         One that was interrupted in the midst of an epoch trains what is left of it while the others train theirs.
         """
-        pack = partial(self.layout_of(trial.loss).pack, order=self.order)
-        if state is None:
-            kept = loss_of(trial.loss).passes, OPTIMIZERS[self.recipe.optimizer].slots
-            averages, members = self.recipe.average is not None, []
-            for seed in trial.seeds:
-                named, buffers = self._start(trial, seed)
-                members.append(started(trial, seed, pack(named), buffers, kept, averages))
-        else:
-            members = [restored(trial, seed, state["epoch"], plain, pack)
-                       for seed, plain in zip(trial.seeds, state["members"], strict=True)]  # fmt: skip
+        members = self.states.start(trial) if state is None else self.states.restore(trial, state)
         self.members[trial.id] = [member.to(self.device) for member in members]
         self.bound = False
 
@@ -141,8 +115,7 @@ class Stack:
         members = self.members[trial_id]
         for chunk in self.chunks:
             chunk.refresh()
-        unpack = partial(self.layout_of(members[0].trial.loss).unpack, order=self.order)
-        return {"epoch": members[0].epoch, "members": [saved(member, unpack) for member in members]}
+        return self.states.plain(members)
 
     @property
     def free(self) -> int:
@@ -259,24 +232,8 @@ class Stack:
                 for part, start in ((members[:half], 0), (members[half:], half))]  # fmt: skip
 
     def _score(self) -> dict[str, dict[str, list[float]]]:
-        """Metrics of every trial on validation, a value per member; of averaged weights, and apart of the last ones."""
-        targets = self.validation.y.cpu().numpy()
         averages = self.recipe.average is not None
-        scores = self._scores_of(targets, averages)
-        if averages:
-            last = self._scores_of(targets, False)
-            for trial_id, own in scores.items():
-                own |= {f"last_weights_{name}": values for name, values in last[trial_id].items()}
-        return scores
-
-    def _scores_of(self, targets: np.ndarray, averages: bool) -> dict[str, dict[str, list[float]]]:
-        logits = evaluated(self.chunks, self.validation, averages, self.moved)
-        scores = {}
-        for trial_id, members in self.members.items():
-            self.moved()
-            own = np.stack([logits[id(m)] for m in members])
-            scores[trial_id] = self.score(own, members[0].trial.loss, targets)
-        return scores
+        return scored(self.members, self.chunks, self.validation, self.score, averages, self.moved)
 
     def _bind(self) -> None:
         """Make chunks of the members as they are now; those whose members are the same stay as they are."""
@@ -306,7 +263,7 @@ class Stack:
             self.notes.append(text)
 
     def _backend(self, members: int) -> Backend:
-        backend = self.kind(self.example, self._build, self.layout, members, self.dtype)
+        backend = self.kind(self.example, self._build, self.states.layout, members, self.dtype)
         backend.products, backend.order = self.products, self.order
         if self.choice.compiled:
             backend.compile()
@@ -320,27 +277,3 @@ class Stack:
         chunk.detach()
         if reuse:
             self.idle.setdefault(len(chunk.members), []).append(chunk.backend)
-
-    def _start(self, trial: Trial, seed: int) -> tuple[Named, Named]:
-        """A member's parameters and buffers at the start: the same draws for every loss."""
-        named, (weight, bias), buffers = self._initial(trial.phase, seed)
-        head = loss_of(trial.loss).start(weight, bias, trial.hyperparameters)
-        return {**named, **{HEAD + key: value for key, value in head.items()}}, buffers
-
-    def _initialize(self, phase: str, seed: int) -> tuple[Named, tuple[Tensor, Tensor], Named]:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive(self.study, phase, seed, "weights"))
-            backbone, in_features = self.network.build()
-            final = nn.Linear(in_features, self.network.num_classes)
-        named = {name: p.detach() for name, p in backbone.named_parameters()}
-        buffers = {name: buffer.clone() for name, buffer in backbone.named_buffers()}
-        return named, (final.weight.detach(), final.bias.detach()), buffers
-
-
-def partition(members: list[Member], together: int) -> list[list[Member]]:
-    """Members in chunks of at most so many: those of as many passes per step, as far in an epoch, ordered by loss."""
-    parts, kinds = [], {id(m): (loss_of(m.trial.loss).passes, m.step) for m in members}
-    for kind in sorted(set(kinds.values())):
-        same = sorted((m for m in members if kinds[id(m)] == kind), key=lambda m: in_order(m.trial))
-        parts += [same[start : start + together] for start in range(0, len(same), together)]
-    return parts
