@@ -15,6 +15,8 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from losstune.analysis.pdf_fonts import shared_fonts
+
 # Okabe and Ito's colours, told apart also by colour-blind readers. Each stands for one CSS variable of the page,
 # so that dark mode can change it: every colour in a figure has to be one of these.
 INK, MUTED, GRID, PAPER = "#1b1f24", "#5d6670", "#dde1e6", "#fffffe"
@@ -84,7 +86,8 @@ def to_pdf(figure: Figure) -> bytes:
     FigureCanvasPdf(figure)
     # The layout was found when the SVG was drawn; finding it again takes time and drifts.
     figure.set_layout_engine("none")
-    figure.savefig(out, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
+    with shared_fonts():
+        figure.savefig(out, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
     return out.getvalue()
 
 
