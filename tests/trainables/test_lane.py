@@ -1,13 +1,14 @@
 """A lane between conductor and stack: reports at rungs, stops, parks, resumes, measures what confirm wants."""
 
+import math
 from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from losstune.trainables import conversation, predictions, tune_lane
 from losstune.trainables import lane as lanes
-from losstune.trainables import predictions, tune_lane
 from losstune.trainables.job import Job
 from losstune.trainables.lane import Lane
 from losstune.trainables.messages import Message, Order, Orders
@@ -56,6 +57,15 @@ class Script:
             start, self.then = start + self.then, []
         self.open |= {order.trial.id for order in start}
         return Orders(start, stop, park=self.park in told, done=not self.open, test=self.test)
+
+
+@pytest.fixture(autouse=True)
+def no_clock(monkeypatch):
+    """What a lane says only because time has passed depends on the machine's speed; what these tests count does not."""
+    monkeypatch.setattr(lanes, "NEWS_SECONDS", math.inf)
+    monkeypatch.setattr(lanes, "CHECKPOINT_SECONDS", math.inf)
+    monkeypatch.setattr(conversation, "LIFE_SECONDS", math.inf)
+    monkeypatch.setattr(conversation, "LISTEN_SECONDS", math.inf)
 
 
 @pytest.fixture
