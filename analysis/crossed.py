@@ -26,6 +26,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from scipy import stats
+from statsmodels.stats.proportion import proportion_confint
 
 from losstune.spaces import InputError
 
@@ -100,16 +101,17 @@ def variance_components(d: np.ndarray) -> dict[str, float]:
     }  # fmt: skip
 
 
-def standard_error_of_test_set(accuracy, n_test: int) -> np.ndarray:
-    """The standard error of one network's accuracy for the choice of its n_test examples: sqrt(a (1 - a) / n).
+def interval_of_test_set(accuracy: float, n_test: int, alpha: float = 0.05) -> tuple[float, float]:
+    """Wilson's interval for one network's accuracy on all examples of the kind, given that on n_test of them.
 
-    accuracy: in [0, 1], any shape. It is that of an accuracy, not of a difference between two losses, which share the
-    examples: `crossed_bootstrap` has those. 0.97 on 360 digits: 0.009. Raises InputError where out of bounds.
+    accuracy: in [0, 1]. It is that of an accuracy, not of a difference between two losses, which share the examples:
+    `crossed_bootstrap` has those. Unlike accuracy +- 2 standard errors it has a width where all 12 of 12 are right:
+    0.76 to 1. Raises InputError where out of bounds.
     """
-    accuracy = np.asarray(accuracy, dtype=float)
-    if n_test < 1 or not ((accuracy >= 0) & (accuracy <= 1)).all():
-        raise InputError("accuracy, n_test: out of bounds; allowed: accuracies in [0, 1] on at least 1 example")
-    return np.sqrt(accuracy * (1 - accuracy) / n_test)
+    if n_test < 1 or not 0 <= accuracy <= 1:
+        raise InputError("accuracy, n_test: out of bounds; allowed: an accuracy in [0, 1] on at least 1 example")
+    low, high = proportion_confint(accuracy * n_test, n_test, alpha, method="wilson")
+    return float(low), float(high)
 
 
 def _checked(scores: np.ndarray, losses: Sequence[str], alpha: float, draws: int) -> np.ndarray:

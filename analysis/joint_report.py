@@ -11,7 +11,7 @@ from losstune.analysis.joint import Joint, join, joint_verdict
 from losstune.analysis.joint_tables import joint_tables
 from losstune.analysis.profiles import Profile, score_distribution
 from losstune.analysis.ranking import DEFAULT, MODES
-from losstune.analysis.report import write_file
+from losstune.analysis.report import write_figures, write_file, write_texts
 from losstune.analysis.results import Results, factor, head, metric_name
 from losstune.spaces import InputError
 
@@ -35,13 +35,8 @@ def write_joint_report(results: list[Results], folder: str | Path, pages: Sequen
     verdict = joint_verdict(joint)
     tables, drawn = joint_tables(joint, verdict), draw(_figures(joint))
     write_file(folder / "verdict.json", json.dumps(verdict, indent=2, allow_nan=False) + "\n")
-    for table in tables:
-        write_file(folder / "tables" / f"{table.name}.csv", table.to_csv())
-        write_file(folder / "tables" / f"{table.name}.md", table.to_markdown())
-        write_file(folder / "tables" / f"{table.name}.tex", table.to_latex())
-    for figure in drawn:
-        write_file(folder / "figures" / f"{figure.name}.svg", figure.svg)
-        write_file(folder / "figures" / f"{figure.name}.pdf", figure.pdf)
+    write_texts(tables, folder)
+    write_figures(drawn, folder)
     links = dict(zip(joint.studies.index, pages, strict=False))
     return write_file(folder / "report.html", joint_page(verdict, tables, drawn, links))
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from html import escape
 
-from losstune.analysis.crossed import standard_error_of_test_set
+import numpy as np
+
+from losstune.analysis.crossed import interval_of_test_set
 from losstune.analysis.markup import figures, html_table, listing
 from losstune.analysis.results import Results, metric_name, show
 
+FEW_SEEDS = 8
 Section = Callable[[Results, dict, dict, list], str]
 
 
@@ -18,9 +21,12 @@ def _test_set(results: Results, verdict: dict, tables: dict, drawn: list) -> str
     text = ("The verdict is about this one test set. These intervals ask what would hold for another one of the same "
             "size too; they are wider wherever examples, not seeds, are what is scarce.")  # fmt: skip
     if results.metric == "accuracy":
-        alone = standard_error_of_test_set(results.score_matrix().mean().max(), results.study["n_test"])
-        text += (f" One network's accuracy on {results.study['n_test']:,} examples has a standard error of "
-                 f"{show(float(alone), 'accuracy')} points by itself, at the best mean.")  # fmt: skip
+        best = float(np.clip(results.score_matrix().mean().max(), 0, 1))
+        low, high = (show(end, "accuracy") for end in interval_of_test_set(best, results.study["n_test"]))
+        text += (f" {show(best, 'accuracy')} % right of {results.study['n_test']:,} examples by one network says by "
+                 f"itself no more than {low} to {high} % (95%, Wilson).")  # fmt: skip
+    if len(results.score_matrix()) < FEW_SEEDS:
+        text += " With so few seeds it is hardly known how much they vary, and intervals may be too narrow."
     if results.metric not in ("accuracy", "nll"):
         text += f" They are about accuracy, which is a mean over examples; {metric_name(results.metric)} is not."
     return f"<p>{escape(text)}</p>{html_table(tables['test_set'])}"

@@ -33,7 +33,7 @@ def write_report(results: Results, folder: str | Path) -> Path:
     report.html (self-contained), table.csv, runs.csv, prediction_measures.csv and feature_measures.csv (a row per
     confirmed member, of features one per split), transfer.csv where features of other data are kept, verdict.json,
     figures/*.svg and *.pdf, tables/*.csv, *.md and *.tex. The same results give the same bytes. Each file is replaced
-    as a whole; an interruption leaves no half-written one.
+    as a whole; an interruption leaves no half-written one. What an earlier report wrote and this one does not goes.
     """
     # matplotlib takes a second to import, and verdicts and tables do not need it.
     from losstune.analysis.figures import draw_all
@@ -42,8 +42,9 @@ def write_report(results: Results, folder: str | Path) -> Path:
     folder = Path(folder)
     frame, verdict = results_frame(results), make_verdict(results)
     tables, drawn = report_tables(results, verdict), draw_all(results, frame)
-    for name, measured in _add_measures(results, verdict, tables, drawn).items():
-        write_file(folder / f"{name}.csv", measured.to_csv(index=False, lineterminator="\n"))
+    measured = _add_measures(results, verdict, tables, drawn)
+    for name in ("prediction_measures", "feature_measures"):
+        _write_frame(folder / f"{name}.csv", measured.get(name))
     _add_other_data(results, verdict, tables, drawn, folder / "transfer.csv")
     write_tables(results, verdict, tables, folder)
     write_figures(drawn, folder)
@@ -51,11 +52,13 @@ def write_report(results: Results, folder: str | Path) -> Path:
 
 
 def write_figures(drawn: list[Drawn], folder: Path) -> None:
-    """Write figures/*.svg and *.pdf into folder."""
+    """Write figures/*.svg and *.pdf into folder, all that there are."""
+    written = []
     for figure in drawn:
         if figure.pdf is not None:
-            write_file(folder / "figures" / f"{figure.name}.svg", figure.svg)
-            write_file(folder / "figures" / f"{figure.name}.pdf", figure.pdf)
+            written += [write_file(folder / "figures" / f"{figure.name}.svg", figure.svg),
+                        write_file(folder / "figures" / f"{figure.name}.pdf", figure.pdf)]  # fmt: skip
+    _remove_others(folder / "figures", written, (".svg", ".pdf"))
 
 
 def _add_measures(results: Results, verdict: dict, tables: list[Table], drawn: list[Drawn]
@@ -76,6 +79,7 @@ def _add_measures(results: Results, verdict: dict, tables: list[Table], drawn: l
     predicted, represented = measure_predictions(results), measure_features(results)
     left_out, members = [], {}
     verdict["left_out_of_measures"] = left_out
+    left_out += _all_unread(results, "predictions", predicted) + _all_unread(results, "features", represented)
     if predicted is not None:
         tables += prediction_tables(results, predicted)
         drawn += draw(prediction_figures(predicted))
@@ -90,6 +94,17 @@ def _add_measures(results: Results, verdict: dict, tables: list[Table], drawn: l
     tables += training_tables(curves)
     drawn += draw(training_curve_figures(curves))
     return members
+
+
+def _all_unread(results: Results, kind: str, measured: object) -> list[str]:
+    """Why there are no measures of what is recorded, predictions or features, where nothing of it can be read."""
+    recorded, reasons = getattr(results, kind), []
+    if measured is not None or not recorded:
+        return []
+    for _ in results.readable(recorded, reasons):
+        pass
+    why = f": {reasons[0]}" if reasons else ""
+    return [f"nothing is measured of {kind}: those of all {len(recorded)} confirmed members are no good{why}"]
 
 
 def _add_other_data(
@@ -136,19 +151,32 @@ def write_tables(results: Results, verdict: dict, tables: list[Table], folder: s
     folder = Path(folder)
     write_file(folder / "table.csv", results_frame(results).to_csv(index=False, lineterminator="\n"))
     write_file(folder / "runs.csv", runs_frame(results).to_csv(index=False, lineterminator="\n"))
-    if len(results.training_measures):
-        measures = results.training_measures.to_csv(index=False, lineterminator="\n")
-        write_file(folder / "training_measures.csv", measures)
+    _write_frame(folder / "training_measures.csv", results.training_measures)
     write_file(folder / "verdict.json", json.dumps(verdict, indent=2, allow_nan=False) + "\n")
     write_texts(tables, folder)
 
 
 def write_texts(tables: list[Table], folder: Path) -> None:
-    """Write tables/*.csv, *.md and *.tex into folder."""
-    for table in tables:
-        write_file(folder / "tables" / f"{table.name}.csv", table.to_csv())
-        write_file(folder / "tables" / f"{table.name}.md", table.to_markdown())
-        write_file(folder / "tables" / f"{table.name}.tex", table.to_latex())
+    """Write tables/*.csv, *.md and *.tex into folder, all that there are."""
+    texts = {f"{table.name}.{kind}": text for table in tables for kind, text in
+             (("csv", table.to_csv()), ("md", table.to_markdown()), ("tex", table.to_latex()))}  # fmt: skip
+    written = [write_file(folder / "tables" / name, text) for name, text in texts.items()]
+    _remove_others(folder / "tables", written, (".csv", ".md", ".tex"))
+
+
+def _write_frame(path: Path, frame: pd.DataFrame | None) -> None:
+    """Write a table with a row per member; where there is none, nothing stays of an earlier report's."""
+    if frame is None or frame.empty:
+        path.unlink(missing_ok=True)
+    else:
+        write_file(path, frame.to_csv(index=False, lineterminator="\n"))
+
+
+def _remove_others(folder: Path, written: list[Path], suffixes: tuple[str, ...]) -> None:
+    """Remove what an earlier report wrote and this one does not."""
+    for path in folder.glob("*"):
+        if path.suffix in suffixes and path not in written:
+            path.unlink(missing_ok=True)
 
 
 def write_file(path: Path, content: str | bytes) -> Path:

@@ -11,7 +11,7 @@ import statsmodels.api as sm
 from scipy import stats
 from statsmodels.formula.api import ols
 
-from losstune.analysis.crossed import crossed_bootstrap, standard_error_of_test_set, variance_components
+from losstune.analysis.crossed import crossed_bootstrap, interval_of_test_set, variance_components
 from losstune.spaces import InputError
 
 
@@ -131,14 +131,17 @@ def test_losses_that_agree_everywhere():
     assert np.isnan(found["seeds_share"])
 
 
-def test_standard_error_of_a_test_set():
-    assert standard_error_of_test_set(0.97, 360) == pytest.approx(0.008991, abs=1e-6)
-    assert standard_error_of_test_set([0.5, 1.0], 100).tolist() == [0.05, 0.0]
-    x = np.random.default_rng(8).random((500, 360)) < 0.97
-    assert x.mean(axis=1).std() == pytest.approx(standard_error_of_test_set(0.97, 360), rel=0.1)
+def test_what_a_test_set_says_of_one_accuracy():
+    """Wilson: center (p + z^2 / 2n) / (1 + z^2 / n); of 12 of 12, z = 1.96: 1 / (1 + 3.8415 / 12) to 1."""
+    assert interval_of_test_set(1.0, 12) == pytest.approx((0.75751, 1.0), abs=1e-5)
+    low, high = interval_of_test_set(0.97, 360)
+    assert (low + high) / 2 == pytest.approx((0.97 + 3.8415 / 720) / (1 + 3.8415 / 360), abs=1e-5)
+    drawn = (np.random.default_rng(8).random((2000, 360)) < 0.97).mean(axis=1)
+    covered = np.mean([low <= 0.97 <= high for low, high in (interval_of_test_set(x, 360) for x in drawn)])
+    assert 0.93 < covered < 0.975
     for wrong in ((1.01, 10), (np.nan, 10), (0.5, 0)):
         with pytest.raises(InputError, match="out of bounds"):
-            standard_error_of_test_set(*wrong)
+            interval_of_test_set(*wrong)
 
 
 @pytest.mark.parametrize(

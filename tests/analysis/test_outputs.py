@@ -236,3 +236,16 @@ def test_tables_are_files_in_three_formats(results, tmp_path):
     assert len((tmp_path / "feature_measures.csv").read_text().splitlines()) == 1 + 24
     lines = (tmp_path / "tables" / "ensembles.csv").read_text().splitlines()
     assert lines[0].startswith("loss,members,one member (%)") and len(lines) == 4
+
+
+def test_nothing_that_can_be_read_is_said_and_leaves_nothing_of_earlier_reports(results, tmp_path):
+    write_report(results, tmp_path)
+    none = {(loss, seed): damaged for loss in THREE for seed in range(4)}
+    write_report(with_outputs(results, predictions=none, features=none), tmp_path)
+    page, verdict = (tmp_path / "report.html").read_text(), json.loads((tmp_path / "verdict.json").read_text())
+    for kind, reason in zip(("predictions", "features"), verdict["left_out_of_measures"], strict=True):
+        assert reason.startswith(f"nothing is measured of {kind}: those of all 12 confirmed members are no good")
+        assert f"nothing is measured of {kind}" in page.lower()
+    left = {path.stem for path in tmp_path.rglob("*") if path.is_file()}
+    assert not left & {"calibration", "separation_test", "reliability", "prediction_measures", "feature_measures"}
+    assert {"results", "score", "table"} <= left
