@@ -146,20 +146,20 @@ def test_the_ledger_as_tables(say, finished_study, tmp_path, kind, read_file):
 
 
 def test_what_is_followed_over_training_is_a_table_of_its_own(study, losstune, monkeypatch):
-    """A row per confirmed trial, epoch measured and seed."""
+    """A row per trial, epoch measured and seed."""
     monkeypatch.chdir(study.folder)
-    row = study.trials("confirm", loss="softmax")[1]
+    row = study.trials("search", loss="softmax", state="complete")[0]
     curve = study.curve(row["id"])
-    for epoch, nc1 in ((0, 0.5), (2, 0.25)):
-        curve[epoch]["measures"] = {"nc1": [nc1], "margin_bias": [float("nan")]}
-    write(study, "DELETE FROM reports WHERE trial = ? AND sequence > (SELECT min(sequence) FROM reports "
-                 "WHERE trial = ?)", row["id"], row["id"])  # fmt: skip
+    for place, nc1 in ((0, 0.5), (2, 0.25)):
+        curve[place]["measures"] = {"nc1": [nc1, 2 * nc1], "margin_bias": [float("nan")] * 2}
+    first = "(SELECT min(sequence) FROM reports WHERE trial = ?)"
+    write(study, f"DELETE FROM reports WHERE trial = ? AND sequence > {first}", row["id"], row["id"])
     write(study, "UPDATE reports SET curve = ? WHERE trial = ?", json.dumps(curve), row["id"])
     assert losstune("export", "my", "--as", "csv").out.count("wrote") == 3
     found = pd.read_csv(study.out / "export" / "training_measures.csv")
     assert list(found.columns) == ["trial", "loss", "epoch", "seed", "nc1", "margin_bias"]
-    assert found["trial"].eq(row["id"]).all() and found["seed"].eq(row["seeds"][0]).all()
-    assert found["epoch"].tolist() == [1, 3] and found["nc1"].tolist() == [0.5, 0.25]
+    assert found["trial"].eq(row["id"]).all() and found["seed"].tolist() == 2 * row["seeds"]
+    assert found["epoch"].tolist() == [1, 1, 3, 3] and found["nc1"].tolist() == [0.5, 1.0, 0.25, 0.5]
     assert found["margin_bias"].isna().all()
 
 
