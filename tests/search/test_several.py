@@ -124,6 +124,7 @@ def several(tmp_path_factory, start):
     ran.at_interruption = running.wait()
     ran.first_before = ran.studies[0].trials()
     ran.done = ran.run().ended
+    assert ran.done.status == 0, ran.done
     ran.verdict_before = (ran.report / "verdict.json").stat().st_mtime_ns
     return ran.run()
 
