@@ -23,6 +23,11 @@ def check_single(folder: Path) -> None:
         raise InputError(f"{folder.name}: is made of several studies; allowed here: one of {names}")
 
 
+def report_is_current(folder: Path) -> bool:
+    """Whether the last report over the studies of which one is made is of what is recorded now."""
+    return (several if several.folders_of(folder) else repeated).report_is_current(folder)
+
+
 def report_over(folder: Path) -> None:
     """Write the report over the studies of which one is made, nobody running them. InputError for fewer than two."""
     (several.report_several if several.folders_of(folder) else repeated.report_searches)(folder)

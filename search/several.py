@@ -83,11 +83,15 @@ def _check_folder(study: Study, studies: list[Study], folder: Path) -> None:
 
 def _renew(folder: Path) -> bool:
     """Write the report over the studies, unless it is there and of what is recorded now; whether it was written."""
-    made_of = _made_of(folder)
-    if (folder / "report" / "report.html").is_file() and _noted(folder).get("made_of") == made_of:
+    if (folder / "report" / "report.html").is_file() and report_is_current(folder):
         return False
     _report(folder)
     return True
+
+
+def report_is_current(folder: Path) -> bool:
+    """Whether the last report over the studies is of what is recorded now."""
+    return _noted(folder).get("made_of") == _made_of(folder)
 
 
 def report_several(folder: Path) -> None:
@@ -99,7 +103,12 @@ def report_several(folder: Path) -> None:
 def _report(folder: Path) -> None:
     from losstune.search.reporting import write_joint
 
-    write_joint([place for place in folders_of(folder) if is_done(place)], folder / "report")
+    done = [place for place in folders_of(folder) if is_done(place)]
+    if len(done) < 2:
+        raise InputError(f"{folder.name}: {len(done)} of its {len(_noted(folder)['studies'])} studies "
+                         f"{'is' if len(done) == 1 else 'are'} done; needed: at least 2, which `losstune run` goes on "
+                         "with")  # fmt: skip
+    write_joint(done, folder / "report")
     _note(folder, {**_noted(folder), "made_of": _made_of(folder)})
 
 

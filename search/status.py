@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from losstune.search.composed import folders_in
+from losstune.search.composed import folders_in, report_is_current
 from losstune.search.edges import find_edges
 from losstune.search.ledger import read
 from losstune.search.ledger.database import Ledger, get_meta, understood
@@ -58,7 +58,8 @@ def _show_each(folder: Path, console: Console) -> None:
     if runner is not None:
         console.print(f"{str(runner).rstrip(',')}, is running it")
     if (folder / "report" / "report.html").is_file():
-        console.print(f"report over all: {folder / 'report' / 'report.html'}")
+        older = "" if report_is_current(folder) else " (older than what is recorded)"
+        console.print(f"report over all: {folder / 'report' / 'report.html'}{older}")
 
 
 def _ranking_over(folders: list[Path]) -> Table:

@@ -159,6 +159,21 @@ def test_status_report_and_what_wants_one_study(several, losstune, monkeypatch):
     assert losstune("stop", "my").out.strip() == "nobody is running it"
 
 
+def test_a_report_over_all_wants_two_that_are_done_and_an_older_one_is_said(several, losstune, monkeypatch):
+    monkeypatch.chdir(several.folder)
+    path = several.out / "studies.json"
+    whole = path.read_text()
+    noted = json.loads(whole)
+    try:
+        path.write_text(json.dumps({**noted, "studies": ["my-t", "my-none"]}))
+        assert "report.html (older than what is recorded)" in losstune("status", "my").out
+        refused = losstune("report", "my")
+    finally:
+        path.write_text(whole)
+    assert refused.status == 2 and "my: 1 of its 2 studies is done; needed: at least 2" in refused.err
+    assert "older" not in losstune("status", "my").out
+
+
 def test_a_data_set_that_has_begun_is_not_left_out(several, losstune, monkeypatch):
     monkeypatch.chdir(several.folder)
     ended = losstune("run", "my.yaml", "--set", "data=[digits, csv:other.csv]")
