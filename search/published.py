@@ -6,6 +6,7 @@ there, so that nothing can be paired.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
@@ -29,14 +30,14 @@ class Published:
     """What a file of published means holds.
 
     blocks: data set and network, in words -> its rows, indexed by loss: mean and, where the file has errors, error and
-    n. datasets: block -> data set. error: the column that errors are in, or None. steps: one unit in the last printed
-    digit of means and of errors, as many as the longest number shows.
+    n. datasets: block -> data set. error: the column that errors are in, or None. steps: block -> one unit in the last
+    printed digit of its means and of its errors, as many as the longest number shows.
     """
 
     blocks: dict[str, pd.DataFrame]
     datasets: dict[str, str]
     error: str | None
-    steps: tuple[float, float]
+    steps: dict[str, tuple[float, float]]
 
     @property
     def losses(self) -> list[str]:
@@ -67,9 +68,10 @@ def read_published(path: Path) -> Published:
                          "number of runs, and standard_error or std")  # fmt: skip
     rows = list(_rows(path, lines, ("loss", "data", "network")))
     blocks: dict[str, dict[str, dict[str, float]]] = {}
-    datasets = {}
+    datasets, printed = {}, defaultdict(list)
     for number, cells in rows:
         block = ", ".join(cells[name] for name in ("data", "network") if name in cells)
+        printed[block].append(cells)
         datasets[block], loss = cells.get("data", ""), cells["loss"]
         if loss in blocks.setdefault(block, {}):
             where = f" of {block}" if block else ", and there is no column data or network to tell tables apart"
@@ -78,7 +80,7 @@ def read_published(path: Path) -> Published:
     for block, found in blocks.items():
         if len(found) < 2:
             raise InputError(f"{path}: {f'{block}: ' if block else ''}1 loss; needed: at least 2")
-    steps = tuple(_step([cells[name] for _, cells in rows]) if name else 0.0 for name in ("mean", error))
+    steps = {block: (_step(own, "mean"), _step(own, error) if error else 0.0) for block, own in printed.items()}
     frames = {block: pd.DataFrame(found).T.rename_axis("loss") for block, found in blocks.items()}
     return Published(frames, datasets, error, steps)
 
@@ -132,9 +134,9 @@ def _count(path: Path, line: int, text: str) -> float:
     return float(text)
 
 
-def _step(texts: list[str]) -> float:
+def _step(rows: list[dict[str, str]], column: str) -> float:
     """One unit in the last digit of the number with the most decimals: 0.1 for 77.8 and 77."""
-    return float(Decimal(1).scaleb(min(int(Decimal(text).as_tuple().exponent) for text in texts)))
+    return float(Decimal(1).scaleb(min(int(Decimal(row[column]).as_tuple().exponent) for row in rows)))
 
 
 def read_ranks(path: Path) -> tuple[dict[str, float], int]:
@@ -164,6 +166,9 @@ def show_published(path: Path, alpha: float, baseline: str | None, lower_is_bett
         raise InputError(f"--alpha: {alpha!r} is out of bounds; allowed: (0, 1)")
     if "average_rank" in _names(read_lines(path)):
         ranks, blocks = read_ranks(path)
+        if baseline is not None:
+            raise InputError(f"--baseline: {path} has average ranks, which allow no test of one loss against another; "
+                             "allowed: none")  # fmt: skip
         tables.show_average_ranks(path, ranks, blocks, alpha, console)
         return
     found = read_published(path)

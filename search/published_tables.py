@@ -32,8 +32,9 @@ def show_block(
     table = summaries.summary(sign * rows["mean"], rows["n"], **errors).sort_values("mean", ascending=False,
                                                                                      kind="stable")  # fmt: skip
     # The step of a standard error, where standard deviations are printed; rather too wide where n differs.
-    error_step = found.steps[1] / (1 if found.error == "standard_error" else np.sqrt(rows["n"].min()))
-    bold = summaries.paper_bold(table, found.steps[0], error_step)
+    mean_step, error_step = found.steps[block]
+    error_step /= 1 if found.error == "standard_error" else np.sqrt(rows["n"].min())
+    bold = summaries.paper_bold(table, mean_step, error_step)
     pairs = summaries.compare_summaries(table, alpha)
     best = ~table.index.isin(pairs.loc[pairs["separated"], "loss_b"])
     if block:

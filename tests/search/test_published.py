@@ -110,12 +110,21 @@ def test_errors_printed_as_zero_are_pointed_out(compare):
     assert "the error of a is printed as 0" in out
 
 
-def test_steps_are_of_the_longest_number(tmp_path):
+def test_steps_are_of_the_longest_number_of_a_table(compare, tmp_path):
+    """Another table of the same file, printed with more digits, says nothing of how far this one is rounded."""
     path = tmp_path / "p.csv"
-    path.write_text("loss,mean,standard_error,n\na,77.25,0.1,8\nb,77,0.05,8\n")
-    assert is_published(path) and read_published(path).steps == (0.01, 0.01)
-    path.write_text("a,mean\n1,2\n2,3\n")
-    assert not is_published(path)  # losses may have any name
+    path.write_text("data,loss,mean,standard_error,n\nd,a,77,0.1,8\nd,b,77.25,0.06,8\ne,a,77,1,8\ne,b,78,2,8\n")
+    assert is_published(path) and read_published(path).steps == {"d": (0.01, 0.01), "e": (1.0, 1.0)}
+    rows = KORNBLITH.splitlines()
+    both = "\n".join([f"data,{rows[0]}", *(f"ImageNet,{row}" for row in rows[1:]),
+                      *(f"other,{row.replace(',8', '0,8')}" for row in rows[1:])])  # fmt: skip
+    assert "of logit_norm, final_layer_l2 and logit_penalty rounding alone" in compare(both + "\n")[1]
+
+
+def test_average_ranks_have_no_baseline(compare):
+    status, out, err = compare("loss,average_rank,n\na,1.2,10\nb,1.8,10\n", "--baseline", "a")
+    assert (status, out) == (2, "") and "--baseline: p.csv has average ranks" in err
+
 
 
 @pytest.mark.parametrize(
@@ -155,3 +164,9 @@ def test_what_is_wrong_is_one_line(compare, text, part):
 def test_options_that_do_not_fit(compare):
     assert "--baseline: 'c' is not in p.csv" in compare(KORNBLITH, "--baseline", "c")[2]
     assert "--alpha: 1.5 is out of bounds" in compare(KORNBLITH, "--alpha", "1.5")[2]
+
+
+def test_losses_may_be_called_mean(tmp_path):
+    path = tmp_path / "p.csv"
+    path.write_text("a,mean\n1,2\n2,3\n")
+    assert not is_published(path)
