@@ -7,6 +7,7 @@ networks are data sets. Which data sets are the same their digests say, where th
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -55,6 +56,7 @@ class Joint:
     means: pd.DataFrame
     datasets: dict[str, str]
     left_out: dict[str, list[str]]
+    missing: tuple[str, ...] = ()
 
     @property
     def direction(self) -> int:
@@ -82,11 +84,12 @@ class Joint:
         return performance_profile(self.direction * self.sets, self.greater_is_better)
 
 
-def join(results: list[Results]) -> Joint:
+def join(results: list[Results], missing: Sequence[str] = ()) -> Joint:
     """Studies as blocks, over the losses that were confirmed in each of them, in the first study's order.
 
-    A block is named after its study, with its data set and network where two have the same name. Raises InputError
-    (one line): fewer than two studies, different metrics, fewer than two losses in common, a study given twice.
+    A block is named after its study, with its data set and network where two have the same name. missing: studies that
+    belong to these and are not among them, of which the report warns. Raises InputError (one line): fewer than two
+    studies, different metrics, fewer than two losses in common, a study given twice.
     """
     if len(results) < 2:
         raise InputError(f"join: {len(results)} study; needed: at least 2")
@@ -109,6 +112,7 @@ def join(results: list[Results]) -> Joint:
         baseline=baseline if baseline in common else None, datasets=datasets,
         studies=_studies(matrices, results, common, datasets),
         left_out={block: [loss for loss in own if loss not in common] for block, own in matrices.items()},
+        missing=tuple(missing),
     )  # fmt: skip
 
 
@@ -232,9 +236,9 @@ def _sentences(joint: Joint, table: pd.DataFrame, ranking: Ranking | None) -> li
     for mode in PAPER_MODES if ranking else ():
         found = ranking.stability[ranking.stability["mode"] == mode]
         moved = int((found["changes_without"].str.len() > 0).sum())
+        turned = f"; {moved} of its {len(found)} verdicts would turn over if one other loss were left out"
         said.append(f"{MODES[mode][0].upper()}{MODES[mode][1:]}. Here it separates {int(found['separated'].sum())} of "
-                    f"{len(found)} pairs; {moved} of its {len(found)} verdicts would turn over if one other loss were "
-                    "left out.")  # fmt: skip
+                    f"{len(found)} pair{'s' * (len(found) > 1)}{turned * (len(found) > 1)}.")  # fmt: skip
     return said
 
 
@@ -246,6 +250,9 @@ def _gain(difference: float, joint: Joint) -> str:
 
 def _warnings(joint: Joint, ranking: Ranking | None) -> list[str]:
     found = [] if ranking is None else list(ranking.warnings)
+    if joint.missing:
+        found.append(f"{listed(list(joint.missing))} {'is' if len(joint.missing) == 1 else 'are'} not done, and not in "
+                     "this report")  # fmt: skip
     for name, own in joint.studies.groupby("dataset", sort=False):
         if len(own) > 1:
             found.append(f"{listed(list(own.index))} use the data set {name}: networks on one data set are not "

@@ -19,16 +19,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def write_joint_report(results: list[Results], folder: str | Path, pages: Sequence[str | None] = ()) -> Path:
+def write_joint_report(
+    results: list[Results], folder: str | Path, pages: Sequence[str | None] = (), missing: Sequence[str] = ()
+) -> Path:
     """Write the report over several studies into folder (made if missing) and return the path of report.html.
 
     report.html (self-contained), verdict.json (`joint_verdict`), tables/*.csv, *.md and *.tex, figures/*.svg and
-    *.pdf. pages: where each study's own report.html is, relative to the folder, None where there is none. The same
-    results give the same bytes. Each file is replaced as a whole. Raises InputError (one line) as `join` does, before
-    anything is written.
+    *.pdf. pages: where each study's own report.html is, relative to the folder, None where there is none. missing: see
+    `join`. The same results give the same bytes. Each file is replaced as a whole. Raises InputError (one line) as
+    `join` does, before anything is written.
     """
     # matplotlib takes a second to import, and what cannot be joined does not need it.
-    joint, folder = join(results), Path(folder)
+    joint, folder = join(results, missing), Path(folder)
     from losstune.analysis.figures import draw
     from losstune.analysis.joint_sections import joint_page
 

@@ -121,7 +121,9 @@ def show_over_blocks(
                f"method: {ranking.MODES[ranking.DEFAULT]}, tables of one data set averaged",
                *(f"warning: {text}" for text in over.warnings)]  # fmt: skip
     say += _paper_modes(blocks)
-    say += [f"warning: {text}" for text in blocks.warnings if over is None or text.startswith("left out")]
+    # Of Wilcoxon's test nothing: over tables of one data set it is not made.
+    say += [f"warning: {text}" for text in blocks.warnings
+            if text.startswith("left out") or (over is None and "Wilcoxon" not in text)]  # fmt: skip
     for line in say:
         console.print(Text(line))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -57,14 +58,15 @@ def report_joint(folders: list[Path], out: Path) -> tuple[str, Path]:
     return json.loads((target / "verdict.json").read_bytes())["headline"], page
 
 
-def write_joint(folders: list[Path], target: Path) -> Path:
-    """Write the report over several studies into a folder; where its page is. InputError as `report_joint`."""
+def write_joint(folders: list[Path], target: Path, missing: Sequence[str] = ()) -> Path:
+    """Write the report over several studies into a folder; where its page is. InputError as `report_joint`. missing:
+    names of studies that belong to these and are not done."""
     from losstune.analysis.joint_report import write_joint_report
 
     results = [_confirmed_results(folder) for folder in folders]
     own = [folder / "report" / "report.html" for folder in folders]
     pages = [os.path.relpath(page, target) if page.is_file() else None for page in own]
-    page = write_joint_report(results, target, pages)
+    page = write_joint_report(results, target, pages, missing)
     for folder, of_study in zip(folders, results, strict=True):
         _note_look(folder, len(of_study.members))
     return page

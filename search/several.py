@@ -103,12 +103,12 @@ def report_several(folder: Path) -> None:
 def _report(folder: Path) -> None:
     from losstune.search.reporting import write_joint
 
-    done = [place for place in folders_of(folder) if is_done(place)]
+    done, names = [place for place in folders_of(folder) if is_done(place)], _noted(folder)["studies"]
+    missing = [name for name in names if name not in {place.name for place in done}]
     if len(done) < 2:
-        raise InputError(f"{folder.name}: {len(done)} of its {len(_noted(folder)['studies'])} studies "
-                         f"{'is' if len(done) == 1 else 'are'} done; needed: at least 2, which `losstune run` goes on "
-                         "with")  # fmt: skip
-    write_joint(done, folder / "report")
+        raise InputError(f"{folder.name}: {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not done; "
+                         "needed: at least 2 studies that are: `losstune run` goes on with them")  # fmt: skip
+    write_joint(done, folder / "report", missing)
     _note(folder, {**_noted(folder), "made_of": _made_of(folder)})
 
 

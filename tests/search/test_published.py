@@ -166,6 +166,13 @@ def test_options_that_do_not_fit(compare):
     assert "--alpha: 1.5 is out of bounds" in compare(KORNBLITH, "--alpha", "1.5")[2]
 
 
+def test_tables_of_one_data_set_are_not_tested_over_data_sets(compare):
+    rows = "".join(f"d,n{k},a,{k}\nd,n{k},b,{k + 1}\nd,n{k},c,{k + 2}\n" for k in range(3))
+    status, out, _ = compare("data,network,loss,mean\n" + rows)
+    assert status == 0 and "nothing can be said about other data sets" in out and "Wilcoxon" not in out
+    assert "3 blocks use the data set d: they are not independent" in out
+
+
 def test_losses_may_be_called_mean(tmp_path):
     path = tmp_path / "p.csv"
     path.write_text("a,mean\n1,2\n2,3\n")
