@@ -21,15 +21,17 @@ if TYPE_CHECKING:
 MISSING = ("", "nan", "na", "n/a", "null", "none")
 # What pandas calls an index that was written without a name and read back.
 INDEX_NAMES = ("", "Unnamed: 0")
+SEED = "seed"
 SHAPE = "allowed: a CSV file with a column per loss, a row per seed"
 CONDITIONAL_ON = ("This holds for the runs as given: on their test set, at their configurations, with seeds drawn as "
                   "theirs were; a row must be the same seed for every loss.")  # fmt: skip
 
 
 def read_scores(path: Path) -> pd.DataFrame:
-    """A column per loss, a row per seed; a column named seed is the index. InputError for what is not numbers."""
+    """A column per loss, a row per seed; a column named seed, in any case, is the index. InputError for what is not
+    numbers, and for seeds without a name of their own."""
     lines = read_lines(path)
-    names, rows = [cell.strip() for cell in lines[0][1]], lines[1:]
+    names, rows = [_column(cell) for cell in lines[0][1]], lines[1:]
     _check_header(path, names, rows)
     for number, cells in rows:
         if len(cells) > len(names):
@@ -38,9 +40,39 @@ def read_scores(path: Path) -> pd.DataFrame:
     columns = {name: [(number, line[place].strip()) for number, line in cells] for place, name in enumerate(names)}
     if names[0] in INDEX_NAMES:
         columns.pop(names[0])
-    seeds = columns.pop("seed", None)
+    seeds = columns.pop(SEED, None)
+    _check_seeds(path, seeds or [])
+    if seeds is None and names[0] in columns:
+        _check_counting(path, columns)
     scores = {name: [_number(path, name, *cell) for cell in column] for name, column in columns.items()}
-    return pd.DataFrame(scores, index=None if seeds is None else pd.Index([text for _, text in seeds], name="seed"))
+    return pd.DataFrame(scores, index=None if seeds is None else pd.Index([text for _, text in seeds], name=SEED))
+
+
+def _column(cell: str) -> str:
+    name = cell.strip()
+    return SEED if name.casefold() == SEED else name
+
+
+def _check_seeds(path: Path, seeds: list[tuple[int, str]]) -> None:
+    """That each row is a seed of its own."""
+    first: dict[str, int] = {}
+    for number, text in seeds:
+        if not text:
+            raise InputError(f"{path}, line {number}: column {SEED}: is empty; needed: the seed of each row")
+        if text in first:
+            raise InputError(f"{path}, line {number}: column {SEED}: {text} is that of line {first[text]} too; "
+                             "needed: a row per seed")  # fmt: skip
+        first[text] = number
+
+
+def _check_counting(path: Path, columns: dict[str, list[tuple[int, str]]]) -> None:
+    """That the first column of scores does not number the rows: as a loss it would win or lose each comparison."""
+    name, cells = next(iter(columns.items()))
+    texts = [text for _, text in cells]
+    counts = any(texts == [str(start + k) for k in range(len(texts))] for start in (0, 1))
+    if counts and min(len(columns), len(texts)) > 1:
+        raise InputError(f"{path}: column {name!r} counts rows; allowed: to call it {SEED}, to remove it, or, if these "
+                         f"are scores, to write {texts[0]}.0")  # fmt: skip
 
 
 def read_lines(path: Path) -> list[tuple[int, list[str]]]:
@@ -101,7 +133,7 @@ def _number(path: Path, name: str, line: int, text: str) -> float:
 def show_comparison(path: Path, alpha: float, baseline: str | None, lower_is_better: bool, console: Console) -> None:
     """Print a row per loss, best first, what it gains over the baseline, and what can be said."""
     from losstune.analysis.significance import analyse, comparison_table
-    from losstune.analysis.wording import FAMILIES
+    from losstune.analysis.wording import FAMILIES, odd_intervals
 
     scores = read_scores(path)
     try:
@@ -118,8 +150,11 @@ def show_comparison(path: Path, alpha: float, baseline: str | None, lower_is_bet
     if baseline is not None:
         console.print(Text(f"\nagainst the baseline {baseline}, tested over its own pairs alone"))
         rows = result.drop(index=baseline)
-        print_table(_baseline_rows(rows, sign, alpha), rows.baseline_p <= alpha, console)
+        better = (rows.baseline_p <= alpha) & (rows.baseline_difference > 0)
+        print_table(_baseline_rows(rows, sign, alpha), better, console)
         say += [FAMILIES] * (len(result) > 2)
+    tests = [result[[f"{of}ci_low", f"{of}ci_high", f"{of}p"]] for of in ("", "baseline_") if f"{of}p" in result]
+    say += odd_intervals(np.concatenate(tests), alpha)
     for line in say + _about(found):
         console.print(Text(line))
 
@@ -144,23 +179,29 @@ def _main_rows(result: pd.DataFrame, sign: int, alpha: float) -> Rows:
 
 
 def _baseline_rows(result: pd.DataFrame, sign: int, alpha: float) -> Rows:
-    rows = [["loss", "to baseline", f"{100 * (1 - alpha):g}% interval", "p", "separated"]]
+    from losstune.analysis.wording import found_against
+
+    rows = [["loss", "to baseline", f"{100 * (1 - alpha):g}% interval", "p", "finding"]]
     for loss, row in result.iterrows():
         ends = _interval(row.baseline_ci_low, row.baseline_ci_high, sign)
         rows.append([str(loss), number(sign * row.baseline_difference, 3, "+"), ends, number(row.baseline_p, 3),
-                     "yes" if row.baseline_p <= alpha else ""])  # fmt: skip
+                     found_against(row.baseline_difference, row.baseline_p, alpha)])  # fmt: skip
     return rows
 
 
 def _interval(low: float, high: float, sign: int) -> str:
     if not np.isfinite([low, high]).all():
         return "unbounded"
+    if low == high:
+        return "never varies"
     return " to ".join(number(end, 3, "+") for end in sorted((sign * low, sign * high)))
 
 
 def number(value: float, digits: int, sign: str = "") -> str:
     """A number with so many digits; never "-0" or "+0"."""
-    return f"{value:{sign}.{digits}g}" if value else "0"
+    from losstune.analysis.results import settled
+
+    return f"{settled(value):{sign}.{digits}g}" if value else "0"
 
 
 def print_table(rows: Rows, bold: pd.Series, console: Console) -> None:

@@ -1,13 +1,15 @@
 """`losstune compare`: files from anywhere, names as they are, one line for what is wrong."""
 
+import io
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from losstune.search import cli
-from losstune.search.compare import number, read_scores
+from losstune.search.compare import number, read_scores, show_comparison
 from losstune.spaces import InputError
 
 
@@ -61,6 +63,11 @@ def rows_of(out):
         ("a,b\n1,2\n,3\n", [], "'a' has 1 seed"),
         ("a\n1\n2\n", [], "needed: at least 2 columns"),
         ('a,b\n"1,2\n', [], "allowed: a CSV file"),
+        ("seed,a,b\n0,1,2\n1,2,3\n0,3,4\n", [], "line 4: column seed: 0 is that of line 2 too; needed: a row per seed"),
+        ("Seed,a,b\n0,1,2\n,2,3\n", [], "line 3: column seed: is empty; needed: the seed of each row"),
+        ("SEED,seed,a,b\n1,2,3,4\n2,3,4,5\n", [], "the column 'seed' occurs twice"),
+        ("run,a,b\n0,.1,.2\n1,.2,.3\n2,.4,.3\n", [], "column 'run' counts rows; allowed: to call it seed, to remove"),
+        ("trial,a,b\n1,.1,.2\n2,.2,.3\n", [], "column 'trial' counts rows"),
         ("a,b\n1,2\n1,3\n", ["--alpha", "0"], "--alpha: 0.0 is out of bounds; allowed: (0, 1)"),
         ("a,b\n1,2\n1,3\n", ["--alpha", "1.5"], "--alpha: 1.5 is out of bounds"),
         ("a,b\n1,2\n1,3\n", ["--baseline", "c"], "--baseline: 'c' is not in scores; allowed: a, b"),
@@ -93,6 +100,8 @@ def test_the_header_is_read_verbatim(tmp_path):
     labelled = read("a,seed,b\n1,run-1,2\n\n2, run-2 ,\n3,run-3\n")
     assert list(labelled) == ["a", "b"] and list(labelled.index) == ["run-1", "run-2", "run-3"]
     assert labelled["b"].isna().tolist() == [False, True, True]
+    assert list(read("SEED,a,b\n1,1,2\n2,2,3\n")) == ["a", "b"]
+    assert list(read("a,b\n1.0,2\n2.0,3\n")) == list(read("a,b\n1,2\n3,3\n")) == ["a", "b"]
     assert read("a,b\n1,NaN\nn/a,2\n").isna().to_numpy().tolist() == [[False, True], [True, False]]
 
 
@@ -108,9 +117,32 @@ def test_the_baseline_has_its_own_table(compare):
     own = out[out.index("against the baseline softmax") : out.index("best set")].splitlines()
     assert status == 0 and "to baseline" in own[1]
     assert [line.split()[0] for line in own[2:]] == ["ce_el", "sigmoid"]
-    assert all(line.rstrip().endswith("yes") for line in own[2:])
+    assert all(line.rstrip().endswith("better") for line in own[2:])
     assert "one family of tests, the pairs with the baseline another" in out
     assert "against the baseline" not in compare(table(["softmax", "sigmoid"]))[1]
+
+
+def test_only_what_beats_the_baseline_stands_out(tmp_path):
+    """The first loss is the worst, the last the best of three; against the middle one."""
+    path, shown = tmp_path / "scores.csv", io.StringIO()
+    path.write_text(table(["worse", "middle", "good"]))
+    show_comparison(path, 0.05, "middle", False, Console(file=shown, force_terminal=True, width=80))
+    out = shown.getvalue()
+    own = out[out.index("against the baseline middle") : out.index("best set")].splitlines()
+    lines = {name: next(line for line in own if name in line) for name in ("worse", "good")}
+    assert "better" in lines["good"] and "\x1b[1m" in lines["good"]
+    assert lines["worse"].count("worse") == 2 and "\x1b[1m" not in lines["worse"]
+
+
+def test_an_interval_that_seems_to_contradict_p_is_explained(compare):
+    """Holm over 3 pairs of 3 seeds: b is far below, c below a by 0.003, 0.004 and 0.0051, t = 6.65. Of 2 degrees of
+    freedom 6.21 is enough for p = 0.05 / 2, Holm's last but one step, and 7.65 for 0.05 / 3, Bonferroni's."""
+    scores = "a,b,c\n0.9,0.8,0.897\n0.91,0.81,0.906\n0.92,0.82,0.9149\n"
+    _, out, _ = compare(scores)
+    said = " ".join(out.split())
+    assert "Where p is at most 0.05 and the interval covers zero: the step-down test is sharper" in said
+    assert "never varies" in out and "-0.1 to -0.1" not in out
+    assert "interval covers zero" not in compare(table(["a", "b", "c"]))[1]
 
 
 def test_method_warnings_and_condition_are_said(compare):
@@ -145,6 +177,7 @@ def test_lower_is_better(compare):
 
 def test_no_negative_zero_and_no_noise(compare):
     assert [number(value, 3, "+") for value in (-0.0, 0.0, 0.5, -0.25)] == ["0", "0", "+0.5", "-0.25"]
+    assert [number(0.90625 + noise, 4) for noise in (-1e-15, 0.0, 1e-15)] == ["0.9062"] * 3
     _, out, _ = compare("a,b,c\n0.9,0.9,0.8\n0.9,0.9,0.8\n0.9,0.9,0.8\n", "--lower-is-better")
     assert "e-17" not in out and " -0 " not in out and "+0 " not in out
 
@@ -154,7 +187,7 @@ def test_nothing_on_stderr(tmp_path):
     files = {
         "two": "a,b\n1,2\n1,3\n", "constant": "a,b,c\n1,1,2\n1,1,2\n1,1,2\n",
         "large": "a,b\n1e99,2\n-1e99,1e-99\n0,3\n",
-        "gaps": "a,b\n1,2\n2,\n,4\n3,3\n", "rising": "a,b\n" + "".join(f"{k},{k + 1}\n" for k in range(9)),
+        "gaps": "a,b\n1,2\n2,\n,4\n3,3\n", "rising": "a,b\n" + "".join(f"{k + 2},{k + 3}\n" for k in range(9)),
     }  # fmt: skip
     for name, text in files.items():
         (tmp_path / f"{name}.csv").write_text(text)
