@@ -6,9 +6,11 @@ import numpy as np
 import pandas as pd
 
 from losstune.analysis.agreement import FORMS, agreement_of_losses
+from losstune.analysis.looks import level_of
 from losstune.analysis.predicted import Predicted
 from losstune.analysis.results import Results, difference_unit, metric_name, show, show_p
 from losstune.analysis.tabletext import Table
+from losstune.analysis.wording import odd_intervals
 
 FORM_NAMES = {
     "same_class": "the same class", "same_outcome": "both right or both wrong",
@@ -26,7 +28,7 @@ def prediction_tables(results: Results, found: Predicted) -> list[Table]:
         means = agreement_of_losses(found.agreement)
         tables += [agreement_table(means, losses, form) for form in FORMS]
     tables.append(voted_table(found))
-    tables += [classes_table(found), crossed_table(found)]
+    tables += [classes_table(found, level_of(results)), crossed_table(found)]
     return [table for table in tables if table is not None]
 
 
@@ -125,7 +127,7 @@ def voted_table(found: Predicted) -> Table | None:
     return Table("agreement_ensembles", caption, ["loss", *found.voted.index], rows)  # fmt: skip
 
 
-def classes_table(found: Predicted) -> Table | None:
+def classes_table(found: Predicted, alpha: float) -> Table | None:
     """The largest differences in recall between a loss and the best mean, class by class; exploratory."""
     if found.class_differences is None or not found.class_differences["differs"].any():
         return None
@@ -138,8 +140,8 @@ def classes_table(found: Predicted) -> Table | None:
                "seeds explains (adjusted over all classes and losses). Exploratory: another test set would move it.")
     if len(shown) > MOST_CLASSES:
         caption += f" The {MOST_CLASSES} largest of {len(shown)}."
-    if ((shown["ci_low"] <= 0) & (shown["ci_high"] >= 0)).head(MOST_CLASSES).any():
-        caption += " Where an interval covers zero all the same: the step-down test is sharper than the interval."
+    ends = shown[["ci_low", "ci_high", "p"]].head(MOST_CLASSES).to_numpy()
+    caption += "".join(f" {text}" for text in odd_intervals(ends, alpha))
     return Table("classes", caption, ["loss", "class", "test examples", "recall (points)", "interval", "p"], rows)
 
 

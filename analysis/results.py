@@ -173,9 +173,19 @@ def show(value: float, metric: str, sign: bool = False) -> str:
     """A number in the metric's unit, without the unit: 0.98125 -> "98.12" (accuracy); "not defined" for NaN."""
     if pd.isna(value):
         return "not defined"
-    scaled = round(value * factor(metric), decimals(metric)) + 0.0
+    scaled = round(settled(value * factor(metric)), decimals(metric)) + 0.0
     # A real minus sign is as wide as a plus, so that columns of signed numbers line up.
-    return f"{scaled:{'+' if sign and scaled else ''}.{decimals(metric)}f}".replace("-", "−")
+    return with_minus(f"{scaled:{'+' if sign and scaled else ''}.{decimals(metric)}f}")
+
+
+def settled(value: float) -> float:
+    """A number without the noise of binary fractions, so that equal means that were summed differently round alike."""
+    return float(f"{value:.12g}")
+
+
+def with_minus(text: str) -> str:
+    """A number as text, with a real minus sign."""
+    return text.replace("-", "−")
 
 
 def show_p(p: float) -> str:

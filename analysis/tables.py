@@ -18,6 +18,7 @@ from losstune.analysis.results import (
     show_parameters,
 )
 from losstune.analysis.tabletext import Table
+from losstune.analysis.wording import found_against, odd_intervals, seeds_cell
 from losstune.spaces import InputError
 
 
@@ -101,6 +102,7 @@ def results_table(results: Results, frame: pd.DataFrame) -> Table:
     caption = (f"Test {metric_name(metric)} of each loss at its chosen configuration: mean ± standard error over "
                f"{results.rows}. ")  # fmt: skip
     caption += "Differences: positive is better. " * (results.direction() < 0) + "Bold: in the best set."
+    caption += _odd(results, frame, "")
     return Table("results", caption, columns, rows, _best(frame), frozenset({0, 6, 7}))
 
 
@@ -117,11 +119,22 @@ def baseline_table(results: Results, frame: pd.DataFrame) -> Table | None:
     if "baseline_p" not in frame:
         return None
     baseline, metric = results.study["baseline"], results.metric
-    rows = [[row["loss"], *_difference(row, "baseline_", metric, best=row["loss"] == baseline)]
-            for row in frame.to_dict("records")]  # fmt: skip
-    caption = f"Difference to the baseline {baseline}; p adjusted over the pairs with it alone. Bold: separated."
-    clear = np.flatnonzero(frame["baseline_p"] <= level_of(results)).tolist()
-    return Table("baseline", caption, ["loss", f"difference{_unit(metric)}", "interval", "p"], rows, frozenset(clear))
+    findings = [found_against(row["baseline_difference"], row["baseline_p"], level_of(results))
+                for row in frame.to_dict("records")]  # fmt: skip
+    rows = [[row["loss"], *_difference(row, "baseline_", metric, best=row["loss"] == baseline), finding]
+            for row, finding in zip(frame.to_dict("records"), findings, strict=True)]  # fmt: skip
+    caption = (f"Difference to the baseline {baseline}; p adjusted over the pairs with it alone. Bold: shown to be "
+               f"better than {baseline}.{_odd(results, frame, 'baseline_')}")  # fmt: skip
+    bold = frozenset(place for place, finding in enumerate(findings) if finding == "better")
+    columns = ["loss", f"difference{_unit(metric)}", "interval", "p", "finding"]
+    return Table("baseline", caption, columns, rows, bold, frozenset({0, 4}))
+
+
+def _odd(results: Results, frame: pd.DataFrame, prefix: str) -> str:
+    """What the intervals of a table have to explain, to follow its caption."""
+    tested = frame[[f"{prefix}ci_low", f"{prefix}ci_high", f"{prefix}p"]].dropna().to_numpy()
+    planned = bool(results.study["confirm"].get("looks"))
+    return "".join(f" {text}" for text in odd_intervals(tested, level_of(results), planned))
 
 
 def pairs_table(verdict: dict, rows_are: str = "seeds") -> Table | None:
@@ -130,11 +143,13 @@ def pairs_table(verdict: dict, rows_are: str = "seeds") -> Table | None:
     separated = [{**pair, "losses": [pair["better"], pair["worse"]]} for pair in verdict["separated_pairs"]]
     for pair in [*separated, *verdict["undecided_pairs"]]:
         low, high = pair.get("seeds_needed_low"), pair.get("seeds_needed_high")
-        needed = "" if "better" in pair else "no limit" if low is None else f"{low} to {high or 'no limit'}"
+        needed = "" if "better" in pair else seeds_cell(low, high)
         rows.append([*pair["losses"], show(pair["difference"], metric, sign=True),
                      _bounds(pair["ci_low"], pair["ci_high"], metric), show_p(pair["p"]),
                      "separated" if "better" in pair else "undecided", needed])  # fmt: skip
     caption = "All pairs of losses, adjusted p and simultaneous intervals. Bold: separated."
+    ends = [(pair["ci_low"], pair["ci_high"], pair["p"]) for pair in [*separated, *verdict["undecided_pairs"]]]
+    caption += "".join(f" {text}" for text in odd_intervals(ends, verdict["alpha"], bool(verdict["looks"])))
     columns = ["better mean", "worse mean", f"difference{_unit(metric)}", "interval", "p", "finding",
                f"{rows_are} to decide"]  # fmt: skip
     bold = frozenset(range(len(separated)))
@@ -144,7 +159,7 @@ def pairs_table(verdict: dict, rows_are: str = "seeds") -> Table | None:
 def improvement_table(verdict: dict, rows_are: str = "seeds") -> Table | None:
     """How often one loss beats another; None where nothing was compared. rows_are: what is paired."""
     rows = [
-        [row["loss_a"], row["loss_b"], f"{100 * row['probability']:.0f}",
+        [row["loss_a"], row["loss_b"], f"{100 * row['probability']:.1f}",
          *(f"{100 * row[f'{kind}_low']:.0f} to {100 * row[f'{kind}_high']:.0f}" for kind in ("alone", "ci")),
          str(row["pairs"]), row["reading"]]
         for row in verdict["improvement"]
@@ -226,4 +241,6 @@ def _difference(row: dict, prefix: str, metric: str, best: bool) -> list[str]:
 def _bounds(low: float | None, high: float | None, metric: str) -> str:
     if low is None or high is None or not np.isfinite([low, high]).all():
         return "unbounded"
+    if low == high:
+        return "never varies"
     return f"{show(low, metric, sign=True)} to {show(high, metric, sign=True)}"

@@ -41,7 +41,8 @@ def make_verdict(results: Results) -> dict[str, Any]:
     }  # fmt: skip
     if look is not None:
         means = (results.direction() * look.comparison.scores.mean()).to_dict()
-        verdict["headline"] = " ".join([headline(verdict, means), *([progress_sentence(plan)] if plan else [])])
+        said = [headline(verdict, means), *_failed_wholly(results), *([progress_sentence(plan)] if plan else [])]
+        verdict["headline"] = " ".join(said)
         verdict["warnings"] += _incomplete(results)
     verdict["warnings"] += map(edge_sentence, results.edges)
     return _plain(verdict)
@@ -59,6 +60,8 @@ def _too_few(scores: pd.DataFrame, where: str) -> str | None:
     """Why scores (seeds x losses) allow no comparison, or None where they do."""
     if scores.shape[1] < 2:
         return f"{scores.shape[1] or 'no'} loss was confirmed{where}, and it takes two"
+    if scores.count().max() < 2:
+        return "each loss has one confirmed seed, which says nothing about chance"
     if scores.count().min() < 2:
         return f"{scores.count().idxmin()} has one confirmed seed, which says nothing about chance"
     return None
@@ -68,6 +71,7 @@ def _nothing(reason: str) -> dict[str, Any]:
     """The keys of `_findings` where nothing can be compared."""
     return {
         "headline": f"No comparison is possible: {reason}.", "best_set": [], "highest_mean": None, "n_seeds": 0,
+        "most_seeds": 0,
         "method": None, "paired": None, "baseline": None, "families": None, "separated_pairs": [],
         "undecided_pairs": [], "practically_equivalent": [], "paper_rule": None, "realized_correlation": None,
         "largest_skew": None, "warnings": [], "detectable": None, "improvement": [],
@@ -84,6 +88,7 @@ def _findings(results: Results, look: Look) -> dict[str, Any]:
     separated, undecided = _pairs(comparison.pairs)
     return {
         "best_set": comparison.best_set, "highest_mean": table.index[0], "n_seeds": comparison.seeds,
+        "most_seeds": int(comparison.scores.count().max()),
         "method": comparison.method, "paired": comparison.paired,
         "baseline": gain,
         "families": FAMILIES if baseline and len(table) > 2 else None,
@@ -147,6 +152,16 @@ def _failures(results: Results) -> dict[str, Any]:
         "failed_trials": trials[["loss", "number", "reason"]].to_dict("records"),
         "unconfirmed": [loss for loss in results.study["losses"] if loss not in set(results.members["loss"])],
     }
+
+
+def _failed_wholly(results: Results) -> list[str]:
+    """For the headline: the losses of which every seed failed, so that its numbers are not those of a trained model."""
+    states = {loss: own for loss, own in results.members.groupby("loss")["state"] if (own == "failed").all()}
+    if len(states) == len(results.confirmed()):
+        return [f"All {results.rows} of every loss failed and count as the constant predictor."]
+    named = {results.study.get("baseline"): ", the baseline,"}
+    return [f"All {len(states[loss])} {results.rows} of {loss}{named.get(loss, '')} failed and count as the constant "
+            "predictor." for loss in results.confirmed() if loss in states]  # fmt: skip
 
 
 def _incomplete(results: Results) -> list[str]:

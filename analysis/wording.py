@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from losstune.analysis.results import difference_unit, factor, metric_name, show, show_p, unit
@@ -17,6 +19,7 @@ FAMILIES = (
     "alpha 5% in simulations)."
 )
 MOST_NAMES = 5
+MOST_SEEDS_SAID = 1000
 
 
 def listed(names: list[str], word: str = "and") -> str:
@@ -33,17 +36,45 @@ def interval(low: float | None, high: float | None, metric: str, alpha: float) -
     """An interval of a difference: "95% interval +0.32 to +1.23 points"."""
     if low is None or high is None:
         return f"{100 * (1 - alpha):.4g}% interval unbounded"
+    if low == high:
+        return "the difference never varies"
     return (f"{100 * (1 - alpha):.4g}% interval {show(low, metric, sign=True)} to {show(high, metric, sign=True)}"
             f"{difference_unit(metric)}")  # fmt: skip
 
 
 def seeds_range(low: int | None, high: int | None, rows: str = "seeds") -> str:
-    """The seeds that would decide a pair: "24 to 310 seeds", "24 seeds or more, without limit"."""
+    """The seeds that would decide a pair: "24 to 310 seeds", "24 to more than 1,000 seeds"."""
     if low is None:
         return f"more {rows} than is practical"
-    if high is None:
-        return f"at least {low:,} {rows}, perhaps without limit"
-    return f"{low:,} {rows}" if low == high else f"{low:,} to {high:,} {rows}"
+    if high is None and low <= MOST_SEEDS_SAID:
+        return f"at least {_about(low)} {rows}, perhaps without limit"
+    return f"{_span(low, high)} {rows}"
+
+
+def seeds_cell(low: int | None, high: int | None) -> str:
+    """The same for a cell of a table: "24 to 310", "24 to no limit"."""
+    if low is None:
+        return "no limit"
+    return f"{_about(low)} to no limit" if high is None and low <= MOST_SEEDS_SAID else _span(low, high)
+
+
+def _span(low: int, high: int | None) -> str:
+    first, last = _about(low), _about(high or math.inf)
+    return first if first == last else f"{first} to {last}"
+
+
+def _about(seeds: float) -> str:
+    """Rounded up to two digits, since the range is a rough guide; beyond a limit, that it is."""
+    if seeds > MOST_SEEDS_SAID:
+        return f"more than {MOST_SEEDS_SAID:,}"
+    step = 10 ** max(len(str(seeds)) - 2, 0)
+    return f"{-(-seeds // step) * step:,}"
+
+
+def seeds_of(verdict: dict[str, Any]) -> str:
+    """How many seeds each loss has: "10", or "5 to 8"."""
+    fewest, most = verdict["n_seeds"], verdict["most_seeds"]
+    return f"{fewest}" if fewest == most else f"{fewest} to {most}"
 
 
 def headline(verdict: dict[str, Any], means: dict[str, float]) -> str:
@@ -52,14 +83,22 @@ def headline(verdict: dict[str, Any], means: dict[str, float]) -> str:
     if len(best) == 1:
         first = _one_winner(verdict, every, means)
     elif len(best) == every:
-        first = (f"No winner: the {every} losses are not shown to differ with {verdict['n_seeds']} seeds. "
+        first = (f"No winner: the {every} losses are not shown to differ with {seeds_of(verdict)} seeds. "
                  f"{_best_mean(verdict, means)}")  # fmt: skip
     else:
         names = best if len(best) <= MOST_NAMES else [*best[:3], f"{len(best) - 3} others"]
-        rest = "the other loss is" if every - len(best) == 1 else f"each of the other {every - len(best)} is"
-        first = (f"No single winner: no loss is shown to beat {listed(names, 'or')}, and {rest} beaten by some loss. "
+        others = [loss for loss in means if loss not in best]
+        rest = (f"{others[0]} is beaten by {listed(_beating(verdict, others[0]))}" if len(others) == 1
+                else f"each of the other {len(others)} is beaten by some loss")  # fmt: skip
+        first = (f"No single winner: no loss is shown to beat {listed(names, 'or')}, and {rest}. "
                  f"{_best_mean(verdict, means)}")  # fmt: skip
     return " ".join(filter(None, [first, _against_baseline(verdict)]))
+
+
+def _beating(verdict: dict[str, Any], loss: str) -> list[str]:
+    """The losses that beat one, the first few of many."""
+    found = [pair["better"] for pair in verdict["separated_pairs"] if pair["worse"] == loss]
+    return found if len(found) <= MOST_NAMES else [*found[:3], f"{len(found) - 3} others"]
 
 
 def _score(verdict: dict[str, Any], means: dict[str, float]) -> str:
@@ -107,8 +146,7 @@ def _against_baseline(verdict: dict[str, Any]) -> str:
 def _odd_interval(pair: dict[str, Any], separated: bool, earlier: str = "") -> str:
     """Why an interval seems to contradict its test, where it does. earlier: the planned look whose test it was, where
     that is not the present one, of which the interval is."""
-    low, high = pair["ci_low"], pair["ci_high"]
-    covers = low is None or high is None or low <= 0 <= high
+    covers = _covers_zero(pair["ci_low"], pair["ci_high"])
     if earlier and covers:
         return f" of all seeds so far, which covers zero: {earlier} separated them, and that stays"
     if separated and covers:
@@ -116,6 +154,32 @@ def _odd_interval(pair: dict[str, Any], separated: bool, earlier: str = "") -> s
     if not separated and not covers:
         return ", which excludes zero, but the test decides and does not separate them"
     return ""
+
+
+def _covers_zero(low: float | None, high: float | None) -> bool:
+    return low is None or high is None or low <= 0 <= high
+
+
+def odd_intervals(rows: Iterable[Sequence[float]], alpha: float, earlier: bool = False) -> list[str]:
+    """What a table of intervals and p has to explain, a sentence each.
+
+    rows: low, high, p of each pair. earlier: whether p may be that of an earlier look.
+    """
+    covered = excluded = False
+    for low, high, p in rows:
+        covers = _covers_zero(low, high)
+        covered |= p <= alpha and covers
+        excluded |= p > alpha and not covers
+    other = ", or it was an earlier look that separated the two" if earlier else ""
+    said = [f"Where p is at most {alpha:.3g} and the interval covers zero: the step-down test is sharper than the "
+            f"interval{other}."] if covered else []  # fmt: skip
+    return said + [f"Where p is above {alpha:.3g} and the interval excludes zero: the test decides and does not "
+                   "separate them."] * bool(excluded)  # fmt: skip
+
+
+def found_against(difference: float, p: float, alpha: float) -> str:
+    """What a test against the baseline found: "better", "worse", or nothing."""
+    return "" if not p <= alpha or difference == 0 else "better" if difference > 0 else "worse"
 
 
 def separated_sentence(pair: dict[str, Any], metric: str, alpha: float, seeds: int | None = None) -> str:
@@ -154,14 +218,20 @@ def detectable_sentence(detectable: dict[str, float | None], rows: str, metric: 
 
 def audit_sentence(row: dict[str, Any]) -> str:
     """One line of the budget audit, in words."""
-    quantity = row["quantity"].replace("_", "-")
-    spread = (f"{row['phase'].capitalize()}: between {row['lowest']:,.0f} ({row['lowest_loss']}) and "
-              f"{row['highest']:,.0f} ({row['highest_loss']}) {quantity} per loss")  # fmt: skip
+    quantity, phase = row["quantity"].replace("_", "-"), row["phase"].capitalize()
+    low, high = _amount(row["lowest"]), _amount(row["highest"])
+    if low == high:
+        return f"{phase}: {low} {quantity} for each loss."
+    spread = f"{phase}: between {low} ({row['lowest_loss']}) and {high} ({row['highest_loss']}) {quantity} per loss"
     if row["ratio"] is None:
         return f"{spread}: one loss spent nothing."
     flag = ", more than 1.25 times as many" if row["flagged"] else ""
     reason = "; each loss is confirmed for its own chosen number of epochs" if row["phase"] == "confirm" else ""
     return f"{spread}, a ratio of {row['ratio']:.2f}{flag}{reason}."
+
+
+def _amount(value: float) -> str:
+    return f"{value:,.0f}" if value == 0 or value >= 10 else f"{value:.2g}"
 
 
 def edge_sentence(edge: dict[str, Any]) -> str:

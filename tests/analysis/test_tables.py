@@ -41,6 +41,35 @@ def test_numbers(value, metric, sign, text):
     assert show(value, metric, sign) == text
 
 
+def test_equal_means_that_were_summed_differently_are_shown_alike():
+    """29 of 32 right, 90.625 %: three thirds of it are a little more or less."""
+    for noise in (-1e-15, 0.0, 1e-15):
+        assert show(0.90625 + noise, "accuracy") == "90.62"
+
+
+def test_only_what_beats_the_baseline_is_bold(make_results):
+    results = make_results(losses={"softmax": 0.95, "sigmoid": 0.98, "ce_el": 0.91, "dropout": 0.95})
+    (table,) = (one for one in report_tables(results, make_verdict(results)) if one.name == "baseline")
+    findings = {row[0]: row[-1] for row in table.rows}
+    assert findings == {"sigmoid": "better", "ce_el": "worse", "softmax": "", "dropout": ""}
+    assert [table.rows[place][0] for place in table.bold] == ["sigmoid"]
+    assert "Bold: shown to be better than softmax." in table.caption
+
+
+def test_intervals_that_seem_to_contradict_p_are_explained_below_their_table(make_results):
+    """Of 3 losses and 3 seeds as in test_compare: Holm's step is sharper than Bonferroni's interval."""
+    results = make_results(losses={"softmax": 0.9, "sigmoid": 0.9, "ce_el": 0.9}, seeds=3)
+    scores = {"softmax": [0.9, 0.91, 0.92], "sigmoid": [0.8, 0.81, 0.82], "ce_el": [0.897, 0.906, 0.9149]}
+    members = results.members.assign(macro_f1=[score for own in scores.values() for score in own])
+    study = {**results.study, "metric": "macro_f1", "baseline": None}
+    odd = dataclasses.replace(results, members=members, study=study)
+    said = "Where p is at most 0.05 and the interval covers zero: the step-down test is sharper than the interval."
+    captions = {table.name: table.caption for table in report_tables(odd, make_verdict(odd))}
+    assert captions["results"].endswith(said) and captions["pairs"].endswith(said)
+    plain = {table.name: table.caption for table in report_tables(results, make_verdict(results))}
+    assert "covers zero" not in plain["results"] + plain["pairs"]
+
+
 def test_small_texts():
     assert (show_p(0.0004), show_p(0.0123)) == ("< 0.001", "0.012")
     params = {"learning_rate": 0.05, "weight_decay": 1e-4, "F": "0,0.5"}

@@ -9,7 +9,15 @@ import pytest
 
 from losstune.analysis.tables import results_frame
 from losstune.analysis.verdict import audit_budget, make_verdict
-from losstune.analysis.wording import CONDITIONAL_ON, headline, separated_sentence, undecided_sentence
+from losstune.analysis.wording import (
+    CONDITIONAL_ON,
+    audit_sentence,
+    headline,
+    seeds_cell,
+    seeds_range,
+    separated_sentence,
+    undecided_sentence,
+)
 
 
 def test_verdict_is_plain_json_and_complete(results):
@@ -56,7 +64,7 @@ def finding(**changed):
                 "separated": False}  # fmt: skip
     plain = {
         "metric": "accuracy", "alpha": 0.05, "best_set": ["a"], "highest_mean": "a", "n_seeds": 10,
-        "baseline": baseline, "families": "two",
+        "most_seeds": 10, "baseline": baseline, "families": "two",
         "separated_pairs": [{"better": "a", "worse": worse, **pair} for worse in "bc"],
     }  # fmt: skip
     return {**plain, **changed}
@@ -85,7 +93,7 @@ def test_headline_calls_a_winner_only_what_beats_every_other_loss():
     said = headline(finding(separated_pairs=indirect), MEANS)
     assert "wins" not in said and said.startswith("No loss is shown to beat a, and every other loss is beaten by some")
     several = headline(finding(best_set=["a", "c"], separated_pairs=pairs[:1]), MEANS)
-    assert several.startswith("No single winner: no loss is shown to beat a or c, and the other loss is beaten by some")
+    assert several.startswith("No single winner: no loss is shown to beat a or c, and b is beaten by a.")
     assert "lead" not in several
 
 
@@ -96,6 +104,65 @@ def test_intervals_that_seem_to_contradict_their_test_are_explained():
     open_pair = {**wide, "losses": ["a", "b"], "seeds_needed_low": 20, "seeds_needed_high": None}
     assert "zero" not in undecided_sentence(open_pair, "accuracy", 0.05)
     assert "excludes zero, but the test decides" in undecided_sentence({**open_pair, "ci_low": 0.001}, "accuracy", 0.05)
+
+
+ALL_FAIL = [("softmax", "sigmoid"), "All seeds of every loss failed and count as the constant predictor."]
+BASELINE_FAILS = [("softmax",), "All 10 seeds of softmax, the baseline, failed and count as the constant predictor."]
+
+
+@pytest.mark.parametrize(("failing", "said"), [ALL_FAIL, BASELINE_FAILS])
+def test_a_headline_about_losses_that_failed_wholly_says_so(make_results, failing, said):
+    results = make_results(losses={"softmax": 0.97, "sigmoid": 0.975})
+    members, failed = results.members, results.members["loss"].isin(failing)
+    members = members.assign(state=np.where(failed, "failed", "complete"), reason="the loss became NaN in epoch 2",
+                             accuracy=members["accuracy"].where(~failed, 0.1))  # fmt: skip
+    headline = make_verdict(dataclasses.replace(results, members=members))["headline"]
+    assert headline.endswith(said) and headline.count("failed") == 1
+    assert "failed" not in make_verdict(results)["headline"]
+
+
+def test_one_seed_of_every_loss_is_not_blamed_on_one(make_results):
+    results = make_results(losses={"softmax": 0.97, "sigmoid": 0.975}, seeds=2)
+    first = results.members["seed"] == 0
+    alone = dataclasses.replace(results, members=results.members[first])
+    assert "each loss has one confirmed seed" in make_verdict(alone)["headline"]
+    lacking = dataclasses.replace(results, members=results.members[first | (results.members["loss"] == "softmax")])
+    assert "sigmoid has one confirmed seed" in make_verdict(lacking)["headline"]
+
+
+def test_seeds_to_decide_are_rough_numbers():
+    assert seeds_range(22, 12_518) == "22 to more than 1,000 seeds"
+    assert seeds_range(104, 187, "searches") == "110 to 190 searches"
+    assert seeds_range(1200, None) == seeds_range(1200, 5000) == "more than 1,000 seeds"
+    assert seeds_range(101, 109) == "110 seeds" and seeds_range(1000, 1000) == "1,000 seeds"
+    assert seeds_range(22, None) == "at least 22 seeds, perhaps without limit"
+    assert seeds_range(None, None) == "more seeds than is practical"
+    assert [seeds_cell(*ends) for ends in ((22, 12_518), (22, None), (None, None), (2000, None))] == [
+        "22 to more than 1,000", "22 to no limit", "no limit", "more than 1,000",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        (8.0, 8.0, "Search: 8 slot-seconds for each loss."),
+        (0.2, 0.34, "Search: between 0.2 (a) and 0.34 (b) slot-seconds per loss, a ratio of 1.70, more than 1.25 "
+                    "times as many."),
+        (1000.1, 1000.3, "Search: 1,000 slot-seconds for each loss."),
+        (100.0, 110.0, "Search: between 100 (a) and 110 (b) slot-seconds per loss, a ratio of 1.10."),
+    ],
+)  # fmt: skip
+def test_the_audit_says_numbers_that_differ_where_losses_do(low, high, said):
+    row = {"phase": "search", "quantity": "slot_seconds", "lowest_loss": "a", "highest_loss": "b", "lowest": low,
+           "highest": high, "ratio": high / low, "flagged": high / low > 1.25}  # fmt: skip
+    assert audit_sentence(row) == said
+
+
+def test_a_difference_that_never_varies_has_no_ends():
+    pair = {**finding()["separated_pairs"][0], "difference": 0.3333, "ci_low": 0.3333, "ci_high": 0.3333}
+    assert separated_sentence(pair, "accuracy", 0.05) == (
+        "a beats b by 33.33 points (the difference never varies; p = 0.010)."
+    )
 
 
 def test_both_families_are_pointed_out(results, make_results):
