@@ -18,6 +18,7 @@ from typing import Any
 from losstune.search.in_turn import inputs_of, is_done, locked, run_in_turn
 from losstune.search.locations import is_recorded, ledger_at
 from losstune.search.outcome import Outcome
+from losstune.search.plan import quick_sizes
 from losstune.search.study import Study, make_study
 from losstune.spaces import InputError
 from losstune.trainables.checkpoint import write_bytes
@@ -60,6 +61,8 @@ def run_several(study: Study, out: str | Path, address: str | None, watch: Calla
     """Run what is missing of each study, one after another, and report over all of them; see `run_study`."""
     folder, studies = (Path(out) / study.name).resolve(), studies_of(study)
     _check_folder(study, studies, folder)
+    for one in studies:
+        quick_sizes(one)  # a slip in the last one should not show after hours
     with locked(folder):
         _note(folder, {**_noted(folder), "studies": [one.name for one in studies]})
         ended = run_in_turn(studies, "study", out, address, watch, storage, ledger)

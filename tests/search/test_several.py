@@ -104,6 +104,11 @@ def test_check_shows_the_plan_of_each(here, losstune):
     assert "my-digits: 2 losses on digits with mlp" in ended.out and "my-t: 2 losses on csv:t.csv" in ended.out
 
 
+def test_a_data_set_that_is_not_there_is_said_before_anything_is_trained(here, losstune):
+    ended = losstune("run", "my.yaml", "--set", "data=[digits, csv:none.csv]")
+    assert ended.status == 2 and "none.csv" in ended.err and not (here / "runs").exists()
+
+
 def test_a_study_of_one_data_set_is_not_made_one_of_several(here, losstune):
     begun(here, "my")
     ended = losstune("run", "my.yaml")
