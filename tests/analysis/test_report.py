@@ -118,3 +118,11 @@ def test_a_file_is_replaced_whole(tmp_path):
     with pytest.raises(TypeError):
         write_file(path, 3)
     assert path.read_text() == "one" and [one.name for one in path.parent.iterdir()] == ["a.txt"]
+
+
+def test_a_loss_whose_curve_lies_outside_the_frame_says_so(make_results, tmp_path):
+    losses = {"softmax": 0.97, "sigmoid": 0.96, "dropout": 0.96, "label_smoothing": 0.97}
+    for name, far in (("near", {}), ("far", {"squared_error": 0.2})):
+        write_report(make_results(losses={**losses, **far}, seeds=3, trials=4, epochs=9), tmp_path / name)
+        drawn = (tmp_path / name / "figures" / "learning_curves.svg").read_text()
+        assert ("outside the frame" in drawn) == (name == "far")
