@@ -47,24 +47,42 @@ def summary(means, counts, standard_errors=None, standard_deviations=None) -> pd
     return table
 
 
-def compare_summaries(table: pd.DataFrame, alpha: float = 0.05, baseline: str | None = None) -> pd.DataFrame:
+def compare_summaries(
+    table: pd.DataFrame, alpha: float = 0.05, baseline: str | None = None, mean_step: float = 0.0,
+    error_step: float = 0.0,
+) -> pd.DataFrame:  # fmt: skip
     """Welch's t-test of every pair with Holm's adjustment, from `summary`'s mean, sd and n.
 
     A row per pair, the smaller p first: loss_a (the higher mean), loss_b, difference (>= 0), t, p, p_holm, separated.
     0/0 is t = 0, x/0 infinite: printed errors of 0 are rounded ones, and such a separation is no evidence. With
-    baseline: only its pairs, and the adjustment is over these.
+    baseline: only its pairs, and the adjustment is over these. mean_step, error_step: see `paper_bold`; settled:
+    whether the pair is separated, or is not, however all the numbers were rounded.
     """
     rows = []
     for a, b in combinations(table.sort_values("mean", ascending=False, kind="stable").index, 2):
         if baseline not in (None, a, b):
             continue
         t, p = _welch(table.loc[a], table.loc[b])
+        closest, widest = (_welch(*_moved(table.loc[a], table.loc[b], sign * mean_step, sign * error_step))[1]
+                           for sign in (1, -1))  # fmt: skip
         rows.append({"loss_a": a, "loss_b": b, "difference": table.loc[a, "mean"] - table.loc[b, "mean"], "t": t,
-                     "p": p})  # fmt: skip
+                     "p": p, "closest": closest, "widest": widest})  # fmt: skip
     pairs = pd.DataFrame(rows)
-    pairs["p_holm"] = multipletests(pairs["p"], method="holm")[1]
-    pairs["separated"] = pairs["p_holm"] <= alpha
+    # Holm's adjusted p of a pair rises with the p of every pair: the ends of all together bound it.
+    pairs["p_holm"], least, most = (multipletests(pairs[name], method="holm")[1] for name in ("p", "widest", "closest"))
+    pairs["separated"], pairs["settled"] = pairs["p_holm"] <= alpha, (least <= alpha) == (most <= alpha)
+    pairs = pairs.drop(columns=["closest", "widest"])
     return pairs.sort_values("p", kind="stable").reset_index(drop=True)
+
+
+def _moved(a: pd.Series, b: pd.Series, nearer: float, error_step: float) -> tuple[pd.Series, pd.Series]:
+    """Two rows of `summary` whose means are nearer to each other by so much, and standard errors larger by half a
+    step."""
+    a, b = a.copy(), b.copy()
+    a["mean"] = max(a["mean"] - nearer, b["mean"])
+    for side in (a, b):
+        side["sd"] = max(0.0, side["sd"] + error_step / 2 * np.sqrt(side["n"]))
+    return a, b
 
 
 def lost_pairing(table: pd.DataFrame, alpha: float, correlations: tuple[float, ...]) -> list[float]:

@@ -18,6 +18,7 @@ from losstune.spaces import InputError
 if TYPE_CHECKING:
     from losstune.search.published import Published
 
+MOST_NAMED = 6  # pairs in a sentence
 CORRELATIONS = (0.5, 0.8)  # over seeds, had there been pairs
 CONDITIONAL_ON = ("This holds for the numbers as printed, of those runs: on their test set, at their configurations. "
                   "Whether losses were tuned alike, and test data met once, the numbers do not show.")  # fmt: skip
@@ -35,7 +36,7 @@ def show_block(
     mean_step, error_step = found.steps[block]
     error_step /= 1 if found.error == "standard_error" else np.sqrt(rows["n"].min())
     bold = summaries.paper_bold(table, mean_step, error_step)
-    pairs = summaries.compare_summaries(table, alpha)
+    pairs = summaries.compare_summaries(table, alpha, None, mean_step, error_step)
     best = ~table.index.isin(pairs.loc[pairs["separated"], "loss_b"])
     if block:
         console.print(Text(f"{block}:", style="bold"))
@@ -43,7 +44,7 @@ def show_block(
     say = [f"best set: {', '.join(table.index[best])} (no other loss is shown to beat them, at {alpha:g} over all "
            "pairs)"]  # fmt: skip
     say += _about_baseline(table, alpha, baseline, sign)
-    for line in [*say, *_about_bold(bold), *_about_test(table, len(pairs), alpha)]:
+    for line in [*say, *_about_rounding(pairs), *_about_bold(bold), *_about_test(table, len(pairs), alpha)]:
         console.print(Text(line))
     console.print(Text(CONDITIONAL_ON + "\n" * (len(found.blocks) > 1)))
 
@@ -78,8 +79,16 @@ def _about_bold(bold: pd.DataFrame) -> list[str]:
             f"in bold: {', '.join(bold.index[bold['bold']])}"]  # fmt: skip
     open_ = list(bold.index[~bold["settled"]])
     if open_:
-        said.append(f"warning: of {listed(open_)} rounding alone may have decided, by it and by the test above")
+        said.append(f"warning: of {listed(open_)} rounding alone may have decided, by that rule")
     return said
+
+
+def _about_rounding(pairs: pd.DataFrame) -> list[str]:
+    """A warning where numbers that are printed as these may give another best set."""
+    unsettled = [f"{row['loss_a']} and {row['loss_b']}" for row in pairs[~pairs["settled"]].to_dict("records")]
+    more = f"; {len(unsettled) - MOST_NAMED} more" if len(unsettled) > MOST_NAMED else ""
+    named = "; ".join(unsettled[:MOST_NAMED])
+    return [f"warning: rounding alone may have decided whether these are separated: {named}{more}"] if unsettled else []
 
 
 def _about_test(table: pd.DataFrame, pairs: int, alpha: float) -> list[str]:

@@ -151,3 +151,21 @@ def test_the_mean_ranks_of_battash_table_4_did_not_average_ties(ranks, total):
 def test_what_is_no_summary(arguments, words):
     with pytest.raises(InputError, match=words):
         summary(*arguments)
+
+
+def test_rounding_that_may_decide_a_separation():
+    """77.8 and 77.9 with s.e. 0.02 (n = 8): t = 0.1 / (0.02 sqrt 2) = 3.54; rounded, the means may be the same. 77.0 is
+    far from both however it is rounded."""
+    table = summary({"a": 77.9, "b": 77.8, "c": 77.0}, 8, standard_errors={"a": 0.02, "b": 0.02, "c": 0.02})
+    printed, exact = compare_summaries(table, 0.05, None, 0.1, 0.01), compare_summaries(table)
+    assert exact["settled"].all() and exact["separated"].all()
+    open_ = printed[~printed["settled"]]
+    assert [set(pair) for pair in open_[["loss_a", "loss_b"]].to_numpy()] == [{"a", "b"}]
+    assert printed.drop(columns="settled").equals(exact.drop(columns="settled"))
+
+
+def test_rounding_may_have_hidden_a_separation():
+    """Means of 1 and 1 may be 1.4 and 0.6, which errors of 0.01 tell apart."""
+    table = summary({"a": 1, "b": 1}, 8, standard_errors={"a": 0.01, "b": 0.01})
+    found = compare_summaries(table, 0.05, None, 1.0, 0.01).iloc[0]
+    assert not found["separated"] and not found["settled"]
