@@ -28,7 +28,8 @@ def caveats(
         found.append(f"{seeds} seeds are too few for a sign-flip test (it takes {SIGN_FLIP_SEEDS}): the t-tests used "
                      "instead rely on normally distributed differences")
     else:
-        found.append("not every loss has every seed, so the losses are compared unpaired, which separates less")
+        found.append("not every loss has every seed: losses that do not have the same ones are compared unpaired, "
+                     "which separates less, and all pairs by t-tests, which rely on normally distributed scores")
     for loss, count in collapsed(scores, resolution).items():
         runs = f"1 seed of {loss} is" if count == 1 else f"{count} seeds of {loss} are"
         found.append(f"{runs} far worse than its others, by more than {COLLAPSED} robust standard deviations from its "

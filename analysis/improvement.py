@@ -19,7 +19,7 @@ import pandas as pd
 from scipy import stats
 
 from losstune.analysis.comparable import check_scores
-from losstune.analysis.pairtests import is_paired, rounding_noise
+from losstune.analysis.pairtests import paired_pairs, rounding_noise
 from losstune.analysis.power import pairs_to_reach
 from losstune.spaces import InputError
 
@@ -48,8 +48,8 @@ def probability_of_improvement(
     - significant and meaningful: ci_low > 0.5 and ci_high > meaningful, that is, a meaningful one is not ruled out;
     - too few pairs to call: so few that ci_low > 0.5 is impossible, whatever the scores.
 
-    Unequal seeds make every pair unpaired, as in `significance`. Raises InputError (one line) for scores that cannot be
-    compared, and for meaningful outside (0.5, 1).
+    Losses that do not have the same seeds are compared unpaired, as in `significance`. Raises InputError (one line) for
+    scores that cannot be compared, and for meaningful outside (0.5, 1).
     """
     scores = check_scores(scores, alpha)
     if isinstance(meaningful, bool) or not isinstance(meaningful, int | float) or not 0.5 < meaningful < 1:
@@ -77,8 +77,9 @@ def clopper_pearson(probability, pairs, alpha: float) -> tuple[np.ndarray, np.nd
 def _counts(scores: pd.DataFrame) -> list[dict]:
     """Wins, ties and losses of the first of every pair of losses, the higher mean first."""
     x, found = scores.to_numpy(), []
-    ranking, paired = np.argsort(-np.nanmean(x, axis=0), kind="stable"), is_paired(x)
-    for first, second in zip(*(ranking[side] for side in np.triu_indices(x.shape[1], 1)), strict=True):
+    ranking = np.argsort(-np.nanmean(x, axis=0), kind="stable")
+    upper, lower = (ranking[side] for side in np.triu_indices(x.shape[1], 1))
+    for first, second, paired in zip(upper, lower, paired_pairs(x, upper, lower), strict=True):
         ours, theirs = (x[~np.isnan(x[:, side]), side] for side in (first, second))
         difference = ours - theirs if paired else np.subtract.outer(ours, theirs)
         noise = rounding_noise(x, first, second)

@@ -1,7 +1,12 @@
-"""The test of a family of pairs of losses: sign flips, paired t with Holm, or Welch with Holm, chosen by design."""
+"""The test of a family of pairs of losses: sign flips, paired t with Holm, or Welch with Holm, chosen by design.
+
+Where seeds are missing for some losses, pairs of losses that have the same seeds are compared paired all the same, by
+t-tests, and only the others by Welch's; Holm's adjustment, which holds for any tests together, is over all of them.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -25,7 +30,7 @@ SIGN_FLIP_SEEDS = 8
 class Family:
     """What was found for m pairs (arrays of shape (m,)), adjusted over these m pairs.
 
-    difference: mean of the first minus mean of the second loss; sd: of the paired differences (Welch: the pooled
+    difference: mean of the first minus mean of the second loss; sd: of the paired differences (Welch's: the pooled
     sd of the two losses); t: signed; p: adjusted; half_width: of the simultaneous 1 - alpha interval;
     level: the unadjusted two-sided level that one pair has to reach on its own to clear the family's critical value;
     error: standard error of the difference.
@@ -45,12 +50,36 @@ def is_paired(x: np.ndarray) -> bool:
     return not np.isnan(x).any()
 
 
+def common_seeds(x: np.ndarray, first: np.ndarray, second: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The pairs of columns of (S, L) scores that have scores for the same seeds, those of the same ones together.
+
+    Yields which seeds these are, (S,) bool, and the places of the pairs in first and second.
+    """
+    there = ~np.isnan(x)
+    places = np.flatnonzero((there[:, first] == there[:, second]).all(axis=0))
+    if len(places):
+        kinds, kind = np.unique(there[:, first[places]], axis=1, return_inverse=True)
+        for number, seeds in enumerate(kinds.T):
+            yield seeds, places[kind.ravel() == number]
+
+
+def paired_pairs(x: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Which pairs have scores for the same seeds, (m,) bool."""
+    paired = np.zeros(len(first), dtype=bool)
+    for _, places in common_seeds(x, first, second):
+        paired[places] = True
+    return paired
+
+
 def method_name(x: np.ndarray, resolution: float | None = None) -> str:
     """The test for (S, L) scores, by the number of seeds and the design alone, never by what was observed."""
     few = (~np.isnan(x)).sum(axis=0).min() < SIGN_FLIP_SEEDS
-    floor = f"; no standard deviation below {resolution:.2g}, one step of the metric" if few and resolution else ""
+    floor = "; no standard deviation below one step of the metric" if few and resolution else ""
+    if paired_pairs(x, *np.triu_indices(x.shape[1], 1)).any() and not is_paired(x):
+        return ("paired t-tests of the losses that have the same seeds, Welch t-tests of the other pairs, with Holm's "
+                f"adjustment over all pairs{floor}")  # fmt: skip
     if not is_paired(x):
-        return f"Welch t-tests with Holm's adjustment over all pairs (the losses do not share all seeds){floor}"
+        return f"Welch t-tests with Holm's adjustment over all pairs (no two losses have the same seeds){floor}"
     if few:
         return f"paired t-tests with Holm's adjustment over all pairs (fewer than {SIGN_FLIP_SEEDS} seeds){floor}"
     patterns = f"all {2 ** (len(x) - 1):,}" if len(x) <= EXACT_SEEDS else "10,000 seeded"
@@ -68,13 +97,19 @@ def family_of_pairs(
     """
     floor = resolution or 0.0
     if not is_paired(x):
-        return _welch(x, first, second, alpha, floor)
-    differences, noise = x[:, first] - x[:, second], rounding_noise(x, first, second)
-    # Equal scores that were computed along two routes differ in the last bits.
-    differences[np.abs(differences) <= noise] = 0.0
+        return _with_gaps(x, first, second, alpha, floor)
+    differences, noise = _differences(x, first, second)
     if len(x) < SIGN_FLIP_SEEDS:
         return _paired_t(differences, noise, alpha, floor)
     return _sign_flips(differences, noise, alpha)
+
+
+def _differences(x: np.ndarray, first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Paired differences (S, m), and the noise of each pair."""
+    differences, noise = x[:, first] - x[:, second], rounding_noise(x, first, second)
+    # Equal scores that were computed along two routes differ in the last bits.
+    differences[np.abs(differences) <= noise] = 0.0
+    return differences, noise
 
 
 def rounding_noise(x: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -146,10 +181,16 @@ def column_moments(x: np.ndarray, floor: float = 0.0) -> Columns:
     return Columns(np.nanmean(x, axis=0), np.maximum(variances, least), counts, noise)
 
 
-def _welch(x: np.ndarray, first: np.ndarray, second: np.ndarray, alpha: float, floor: float) -> Family:
+def _with_gaps(x: np.ndarray, first: np.ndarray, second: np.ndarray, alpha: float, floor: float) -> Family:
+    """Paired t-tests of the pairs that have the same seeds, Welch's of the others."""
     columns = column_moments(x, floor)
     difference, t, df, error = welch(columns, first, second)
     sd = np.sqrt((columns.variances[first] + columns.variances[second]) / 2)
+    for seeds, places in common_seeds(x, first, second):
+        differences, noise = _differences(x[seeds], first[places], second[places])
+        found = _moments(differences, noise, floor if len(differences) < SIGN_FLIP_SEEDS else 0.0)
+        difference[places], sd[places], error[places], t[places] = found
+        df[places] = len(differences) - 1
     level = alpha / len(first)
     p = _holm(2 * stats.t.sf(np.abs(t), df), alpha)
     half_width = stats.t.isf(level / 2, df) * error

@@ -4,7 +4,8 @@ X[s, l] is the score of loss l with seed s, higher is better. For every pair of 
 T = mean(D) / (sd(D) / sqrt(S)). Whole seeds are flipped, all pairs together; p-values are step-down max-T
 (Westfall and Young 1993; Romano and Wolf 2005), so that the chance of one or more false separations among all pairs
 is held at alpha. i beats j if p <= alpha and mean(D) > 0; the best set is the losses that nobody beats. Fewer than 8
-seeds: paired t-tests with Holm. Seeds missing for some losses: Welch's t-tests with Holm.
+seeds: paired t-tests with Holm. Seeds missing for some losses: paired t-tests of the pairs of losses that have the same
+seeds, Welch's of the others, with Holm over all.
 
 The simultaneous intervals use the critical value c of all pairs at once (sign flips of centred differences; Bonferroni
 t where t-tests are used), which the step-down p-values can beat: a pair may be separated while its interval just
@@ -25,10 +26,12 @@ from losstune.analysis.comparable import check_scores
 from losstune.analysis.pairtests import (
     Family,
     column_moments,
+    common_seeds,
     family_of_pairs,
     is_paired,
     method_name,
     never_varies,
+    paired_pairs,
     rounding_noise,
     welch,
 )
@@ -37,6 +40,7 @@ from losstune.analysis.signflips import ROUNDING
 from losstune.spaces import InputError
 
 PAPER_ALPHA = 0.05
+LEAST_CORRELATED = 4  # seeds: of fewer a correlation says nothing
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,8 @@ class Comparison:
     practically_equivalent (the interval lies within +-rope; False without a rope), seeds_needed_low,
     seeds_needed_high (total seeds that would decide an undecided pair, see `power.seeds_to_decide`; None = unbounded,
     also for separated pairs), correlation (of the two losses over seeds) and skew (of the paired differences);
-    both NaN without common seeds; detectable: the smallest true difference that the pair's test would find with power
+    both NaN for losses without the same seeds, the correlation for fewer than 4; paired: whether they have the same
+    seeds; detectable: the smallest true difference that the pair's test would find with power
     80% at this number of seeds, were sd the true one (see `power.detectable_difference`). best_set: the losses nobody
     beats, the highest mean first. seeds: the fewest seeds of any loss. correlation: mean over pairs; skew: the largest
     |skew|. resolution: see `analyse`.
@@ -170,41 +175,64 @@ def analyse(
 
 
 def _pair_table(scores, upper, lower, family: Family, alpha: float, rope: float | None) -> pd.DataFrame:
-    x, paired = scores.to_numpy(), is_paired(scores.to_numpy())
+    x = scores.to_numpy()
+    paired = paired_pairs(x, upper, lower)
     low, high = family.difference - family.half_width, family.difference + family.half_width
     beats = (family.p <= alpha) & (family.difference > 0)
-    unit = np.where(family.sd > 0, family.sd, np.inf)
-    needed = seeds_to_decide(family.difference / unit, family.error / unit, family.level, len(x), paired)
+    needed, detectable = _power(family, paired, _fewest(x, upper, lower), len(x))
     few, many = ([None if won else n for won, n in zip(beats, side, strict=True)] for side in needed)
-    correlation = _correlations(x)[upper, lower] if paired else np.full(len(upper), np.nan)
-    skew = _skews(x, upper, lower) if paired else np.full(len(upper), np.nan)
+    correlation = np.where(paired, _correlations(scores)[upper, lower], np.nan)
     table = pd.DataFrame({
         "loss_a": scores.columns[upper], "loss_b": scores.columns[lower], "difference": family.difference,
         "sd": family.sd, "t": family.t, "p": family.p, "ci_low": low, "ci_high": high,
         "a_beats_b": beats, "separated": beats,
         "practically_equivalent": np.zeros(len(low), bool) if rope is None else (low >= -rope) & (high <= rope),
         "seeds_needed_low": pd.Series(few, dtype=object), "seeds_needed_high": pd.Series(many, dtype=object),
-        "correlation": correlation, "skew": skew,
-        "detectable": detectable_difference(family.sd, family.level, int(scores.count().min()), paired),
+        "correlation": correlation, "skew": _skews(x, upper, lower), "detectable": detectable, "paired": paired,
     })  # fmt: skip
     return table.iloc[np.argsort(-np.abs(family.t), kind="stable")].reset_index(drop=True)
 
 
-def _correlations(x: np.ndarray) -> np.ndarray:
-    """(S, L) -> (L, L) correlations over seeds; NaN where a loss never varies."""
-    varies = x.std(axis=0) > ROUNDING * np.abs(x).max(axis=0)
-    with np.errstate(all="ignore"):
-        return np.where(np.outer(varies, varies), np.corrcoef(x, rowvar=False), np.nan)
+def _fewest(x: np.ndarray, upper: np.ndarray, lower: np.ndarray) -> np.ndarray:
+    """The seeds of the one of each two losses that has fewer."""
+    counts = (~np.isnan(x)).sum(axis=0)
+    return np.minimum(counts[upper], counts[lower])
+
+
+def _power(family: Family, paired: np.ndarray, seeds: np.ndarray, tested: int) -> tuple[np.ndarray, np.ndarray]:
+    """Seeds that would decide each pair, (2, m), and the smallest difference that its test can find, (m,)."""
+    unit = np.where(family.sd > 0, family.sd, np.inf)
+    needed, detectable = np.empty((2, len(seeds)), dtype=object), np.empty(len(seeds))
+    for alike, number in sorted(set(zip(paired.tolist(), seeds.tolist(), strict=True))):
+        own = (paired == alike) & (seeds == number)
+        effect, spread, level = family.difference[own] / unit[own], family.error[own] / unit[own], family.level[own]
+        needed[:, own] = seeds_to_decide(effect, spread, level, tested, alike)
+        detectable[own] = detectable_difference(family.sd[own], level, number, alike)
+    return needed, detectable
+
+
+def _correlations(scores: pd.DataFrame) -> np.ndarray:
+    """(S, L) -> (L, L) correlations over common seeds; NaN for fewer than 4, and where a loss never varies."""
+    x = scores.to_numpy()
+    largest = np.nanmax(np.abs(x), axis=0)
+    varies = np.nanstd(x, axis=0) > ROUNDING * largest
+    found = (scores / np.where(largest > 0, largest, 1)).corr(min_periods=LEAST_CORRELATED).to_numpy()
+    return np.where(np.outer(varies, varies), found, np.nan)
 
 
 def _skews(x: np.ndarray, upper: np.ndarray, lower: np.ndarray) -> np.ndarray:
-    """Sample skewness (adjusted, G1) of each pair's differences; 0 where nothing varies, NaN for two seeds."""
-    seeds, differences = len(x), x[:, upper] - x[:, lower]
-    if seeds < 3:
-        return np.full(len(upper), np.nan)
-    constant = never_varies(differences, rounding_noise(x, upper, lower))
-    z = (differences - differences.mean(axis=0)) / np.where(constant, np.inf, differences.std(axis=0, ddof=1))
-    return (z**3).sum(axis=0) * seeds / ((seeds - 1) * (seeds - 2))
+    """Sample skewness (adjusted, G1) of each pair's differences; 0 where nothing varies, NaN for two seeds and for
+    losses that have different ones."""
+    found = np.full(len(upper), np.nan)
+    for rows, places in common_seeds(x, upper, lower):
+        first, second, own = upper[places], lower[places], x[rows]
+        seeds, differences = len(own), own[:, first] - own[:, second]
+        if seeds > 2:
+            constant = never_varies(differences, rounding_noise(own, first, second))
+            spread = np.where(constant, np.inf, differences.std(axis=0, ddof=1))
+            z = (differences - differences.mean(axis=0)) / spread
+            found[places] = (z**3).sum(axis=0) * seeds / ((seeds - 1) * (seeds - 2))
+    return found
 
 
 __all__ = ["Comparison", "analyse", "check_scores", "compare", "comparison_table", "paper_rule"]

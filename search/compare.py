@@ -24,7 +24,7 @@ INDEX_NAMES = ("", "Unnamed: 0")
 SEED = "seed"
 SHAPE = "allowed: a CSV file with a column per loss, a row per seed"
 CONDITIONAL_ON = ("This holds for the runs as given: on their test set, at their configurations, with seeds drawn as "
-                  "theirs were; a row must be the same seed for every loss.")  # fmt: skip
+                  "theirs were")  # fmt: skip
 
 
 def read_scores(path: Path) -> pd.DataFrame:
@@ -160,8 +160,11 @@ def show_comparison(path: Path, alpha: float, baseline: str | None, lower_is_bet
 
 
 def _about(found: Comparison) -> list[str]:
-    return [f"method: {found.method}; {found.seeds} seeds", *(f"warning: {text}" for text in found.warnings),
-            CONDITIONAL_ON]  # fmt: skip
+    fewest, most = found.seeds, found.scores.count().max()
+    seeds = f"{fewest} seeds" if fewest == most else f"{fewest} to {most} seeds"
+    rows = "; a row must be the same seed for every loss" if found.pairs["paired"].any() else ""
+    return [f"method: {found.method}; {seeds}", *(f"warning: {text}" for text in found.warnings),
+            f"{CONDITIONAL_ON}{rows}."]  # fmt: skip
 
 
 Rows = list[list[str]]

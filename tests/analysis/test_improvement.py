@@ -42,6 +42,7 @@ def test_unpaired_by_hand():
     found = row(table, "a", "b")
     assert found[["wins", "ties", "losses", "pairs"]].tolist() == [6, 1, 5, 3]
     assert found["probability"] == 6.5 / 12
+    assert row(table, "b", "c")[["wins", "ties", "losses", "pairs"]].tolist() == [4, 0, 0, 4]  # the same seeds
     paired = probability_of_improvement(scores.dropna())
     assert pd.api.types.is_integer_dtype(paired["wins"])
     assert row(paired, "b", "a")[["wins", "ties", "losses", "pairs"]].tolist() == [2, 1, 0, 3]

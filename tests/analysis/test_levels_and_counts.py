@@ -80,7 +80,7 @@ def test_the_resolution_is_a_floor_of_few_seeds_only():
     scores = pd.DataFrame({"a": [0.9, 0.92, 0.91], "b": [0.88, 0.9, 0.89]})
     row = analyse(scores, resolution=0.01).pairs.iloc[0]
     assert (row["sd"], row["t"]) == (0.01, pytest.approx(0.02 / 0.01 * np.sqrt(3)))
-    assert "no standard deviation below 0.01" in analyse(scores, resolution=0.01).method
+    assert "no standard deviation below one step" in analyse(scores, resolution=0.01).method
     assert np.isinf(analyse(scores).pairs["t"][0])
     unpaired = pd.DataFrame({"a": [0.9] * 3 + [np.nan], "b": [0.88] * 4})
     assert analyse(unpaired, resolution=0.01).pairs["t"][0] == pytest.approx(0.02 / (0.01 * np.sqrt(1 / 3 + 1 / 4)))

@@ -106,6 +106,29 @@ def test_missing_seeds_are_welch_with_holm():
     assert sorted(np.abs([row["ci_low"], row["ci_high"]])) == pytest.approx(sorted(np.abs([*expected])))
 
 
+def test_losses_that_have_the_same_seeds_stay_paired_where_another_lacks_one():
+    """b - a = 1, 1, 1, 2, so that T = 5 on 3 degrees of freedom; c lacks the first seed and has a variance of 1, a and
+    b of 5/3 and 35/12. Holm multiplies the smallest of 3 by 3."""
+    scores = pd.DataFrame({"a": [1.0, 2.0, 3.0, 4.0], "b": [2.0, 3.0, 4.0, 6.0], "c": [np.nan, 3.0, 4.0, 5.0]})
+    found = analyse(scores)
+    row = pair(found, "a", "b")
+    assert (row["difference"], row["sd"], row["t"], row["paired"]) == (1.25, 0.5, 5.0, True)
+    assert row["p"] == pytest.approx(3 * 2 * stats.t.sf(5, 3)) and np.isfinite(row["correlation"])
+    half = stats.t.isf(0.05 / 3 / 2, 3) * 0.25
+    assert (row["ci_low"], row["ci_high"]) == (pytest.approx(1.25 - half), pytest.approx(1.25 + half))
+    other = pair(found, "a", "c")
+    assert other["t"] == pytest.approx(1.5 / np.sqrt(5 / 12 + 1 / 3)) and not other["paired"]
+    assert np.isnan(other["correlation"]) and np.isnan(other["skew"]) and row["skew"] == pytest.approx(2)
+    # With 4 pairs less is needed than with 3 and 4 runs.
+    assert row["detectable"] / row["sd"] < other["detectable"] / other["sd"]
+    assert "paired t-tests of the losses that have the same seeds, Welch" in found.method and not found.paired
+
+
+def test_a_correlation_over_three_seeds_is_none():
+    scores = frame(4, 3)
+    assert np.isfinite(analyse(scores).correlation) and np.isnan(analyse(scores[:3]).correlation)
+
+
 def test_compare_by_hand():
     scores = pd.DataFrame({"a": [1.0, 2.0, 3.0, 4.0], "b": [2.0, 3.0, 4.0, 6.0]})
     table = compare(scores, baseline="a")

@@ -178,7 +178,7 @@ def test_few_seeds_of_accuracy_are_never_taken_as_without_any_spread(make_result
     same = dataclasses.replace(results, members=members)
     verdict, table = make_verdict(same), results_frame(same)
     assert verdict["separated_pairs"] == [] and len(verdict["best_set"]) == 3
-    assert "no standard deviation below 0.0028" in verdict["method"] and not verdict["baseline"]["separated"]
+    assert "no standard deviation below one step" in verdict["method"] and not verdict["baseline"]["separated"]
     assert table["in_best_set"].all() and table["baseline_p"].min() > 0.05
     other = dataclasses.replace(same, study={**same.study, "metric": "macro_f1"},
                                 members=members.assign(macro_f1=members["accuracy"]))  # fmt: skip
@@ -223,8 +223,13 @@ def test_failed_undefined_and_missing_losses_are_named(results):
 def test_unequal_seeds_are_compared_unpaired(results):
     members = results.members[(results.members["loss"] != "softmax") | (results.members["seed"] < 6)]
     verdict = make_verdict(dataclasses.replace(results, members=members))
-    assert verdict["n_seeds"] == 6 and not verdict["paired"] and "Welch" in verdict["method"]
-    assert verdict["realized_correlation"] is None
+    assert (verdict["n_seeds"], verdict["most_seeds"], verdict["paired"]) == (6, 10, False)
+    assert "paired t-tests of the losses that have the same seeds, Welch" in verdict["method"]
+    two = members["loss"].isin(["softmax", "sigmoid"])
+    study = {**results.study, "losses": ["softmax", "sigmoid"]}
+    verdict = make_verdict(dataclasses.replace(results, study=study, members=members[two]))
+    assert verdict["realized_correlation"] is None and "no two losses have the same seeds" in verdict["method"]
+    assert "2 losses are not shown to differ with 6 to 10 seeds" in verdict["headline"]
 
 
 def test_budget_audit_by_hand():

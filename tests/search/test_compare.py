@@ -145,6 +145,17 @@ def test_an_interval_that_seems_to_contradict_p_is_explained(compare):
     assert "interval covers zero" not in compare(table(["a", "b", "c"]))[1]
 
 
+def test_a_missing_cell_leaves_the_other_pairs_paired_and_seeds_are_counted_right(compare):
+    lines = table(["a", "b", "c"], seeds=8).splitlines()
+    lines[1] = lines[1][lines[1].index(",") :]  # the first cell is empty
+    said = " ".join(compare("\n".join(lines))[1].split())
+    assert "paired t-tests of the losses that have the same seeds, Welch" in said and "pairs; 7 to 8 seeds" in said
+    assert "a row must be the same seed for every loss" in said
+    said = " ".join(compare("a,b\n1,2\n2,\n4,3\n")[1].split())
+    assert "no two losses have the same seeds" in said and "2 to 3 seeds" in said
+    assert "were. " in said + " " and "a row must be the same" not in said
+
+
 def test_method_warnings_and_condition_are_said(compare):
     _, out, _ = compare(table(["a", "b"], seeds=5))
     for part in ("method: paired t-tests with Holm", "5 seeds", "warning: 5 seeds are too few", "This holds for"):
