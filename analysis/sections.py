@@ -9,18 +9,20 @@ from typing import Any
 from losstune.analysis.glossary import TERMS
 from losstune.analysis.markup import anchor, figures, html_table, listing, sentence
 from losstune.analysis.measure_sections import MEASURES, Section
-from losstune.analysis.results import Results, difference_unit, metric_name, show
+from losstune.analysis.results import Results, difference_unit, factor, metric_name, show, with_minus
 from losstune.analysis.wording import (
     audit_sentence,
     detectable_sentence,
     edge_sentence,
     listed,
+    seeds_of,
     separated_sentence,
     undecided_sentence,
 )
 
 MOST_EDGES = 3  # sentences on ranges that were too narrow
 MOST_SENTENCES = 12
+MOST_FAILED = 10  # numbers of seeds or trials in one sentence
 
 
 def asked(results: Results) -> str:
@@ -32,7 +34,7 @@ def asked(results: Results) -> str:
 
 def _verdict(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
     best = "".join(f'<li class="best">{escape(loss)}</li>' for loss in verdict["best_set"])
-    chips = [f"{verdict['n_seeds']} {'paired ' * bool(verdict['paired'])}{results.rows}", f"alpha {verdict['alpha']:g}",
+    chips = [f"{seeds_of(verdict)} {'paired ' * bool(verdict['paired'])}{results.rows}", f"alpha {verdict['alpha']:g}",
              f"metric: {metric_name(verdict['metric'])}"]  # fmt: skip
     chips = best + "".join(f"<li>{escape(chip)}</li>" for chip in chips)
     warnings = "".join(f'<p class="warn">{escape(sentence(text))}</p>' for text in _warnings(verdict))
@@ -61,10 +63,10 @@ def _results(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
 
 
 def _scores(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
+    best = '<li><i class="full"></i>in the best set</li><li><i></i>not in it</li>' if verdict["method"] else ""
     shown = verdict["rope"] and verdict["method"]
     rope = "<li>grey band: the margin of practical equivalence</li>" if shown else ""
-    key = ('<ul class="keys"><li><i class="full"></i>in the best set</li><li><i></i>not in it</li>'
-           f"<li>small points: {results.rows}</li>{rope}</ul>")  # fmt: skip
+    key = f'<ul class="keys">{best}<li>small points: {results.rows}</li>{rope}</ul>'
     return key + figures(drawn, "score", "wide")
 
 
@@ -90,11 +92,14 @@ def _pairs(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
         margin = f"{show(verdict['rope'], metric)}{difference_unit(metric)}"
         body += f"<p>Practically equivalent (within {margin}): {escape(pairs)}.</p>"
     facts = f"Method: {verdict['method']}."
+    if "one step of the metric" in verdict["method"]:
+        facts += f" One step is {factor(metric) * (results.resolution() or 0):.2g}{difference_unit(metric)}."
     if verdict["realized_correlation"] is not None:
-        facts += f" Mean correlation of losses over {results.rows} {verdict['realized_correlation']:.2f}."
+        correlation = with_minus(f"{verdict['realized_correlation']:.2f}")
+        facts += f" Mean correlation of losses over {results.rows} {correlation}."
     if verdict["largest_skew"] is not None:
         facts += f" Largest skewness of a difference {verdict['largest_skew']:.2f}."
-    about = f"{verdict['n_seeds']} {results.rows}"
+    about = f"{seeds_of(verdict)} {results.rows}"
     body += f"<p>{escape(detectable_sentence(verdict['detectable'], about, metric))}</p>"
     folded = f"<details><summary>All pairs as a table</summary>{html_table(tables['pairs'])}</details>"
     folded += f"<details><summary>How often one beats the other</summary>{html_table(tables['improvement'])}</details>"
@@ -170,11 +175,24 @@ def _budget(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
 
 def _failures(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
     found = [f"{loss}: no configuration could be confirmed." for loss in verdict["unconfirmed"]]
-    for one in verdict["failed_members"]:
-        found.append(f"{one['loss']}, seed {one['seed']} (confirm): {one['reason']}")
-    for one in verdict["failed_trials"]:
-        found.append(f"{one['loss']}, trial {one['number']} (search): {one['reason']}")
+    found += _by_reason(verdict["failed_members"], "seed", "confirm")
+    found += _by_reason(verdict["failed_trials"], "number", "search")
     return listing(found) if found else "<p>No trial and no confirmed run failed.</p>"
+
+
+def _by_reason(failed: list[dict], which: str, phase: str) -> list[str]:
+    """A sentence for each loss and reason."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for one in failed:
+        groups.setdefault((one["loss"], one["reason"]), []).append(f"{one[which]}")
+    called = "seed" if which == "seed" else "trial"
+    return [f"{loss}, {called} {own[0]} ({phase}): {reason}" if len(own) == 1
+            else f"{loss}, {len(own)} {called}s, {_few(own)} ({phase}): {reason}"
+            for (loss, reason), own in groups.items()]  # fmt: skip
+
+
+def _few(names: list[str]) -> str:
+    return listed(names if len(names) <= MOST_FAILED else [*names[: MOST_FAILED - 1], "others"])
 
 
 def _other_metrics(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
