@@ -22,7 +22,8 @@ def check_scores(scores: Any, alpha: float = 0.05, rope: float | None = None) ->
     if rope is not None and (isinstance(rope, bool) or not isinstance(rope, int | float) or not 0 < rope < np.inf):
         raise InputError(f"rope: {rope!r} is out of bounds; allowed: a number above 0")
     if scores.shape[1] < 2:
-        raise InputError(f"scores: {scores.shape[1]} loss; needed: at least 2 columns, one per loss")
+        found = "1 loss" if scores.shape[1] else "no loss"
+        raise InputError(f"scores: {found}; needed: at least 2 columns, one per loss")
     if not scores.columns.is_unique:
         raise InputError(f"scores: column {scores.columns[scores.columns.duplicated()][0]!r} occurs twice")
     for name, column in scores.items():
@@ -37,5 +38,6 @@ def check_scores(scores: Any, alpha: float = 0.05, rope: float | None = None) ->
             raise InputError(f"scores: column {name!r} holds a value whose size is out of bounds; "
                              f"allowed: 0, or {SMALLEST:g} to {LARGEST:g}")
         if column.count() < 2:
-            raise InputError(f"scores: column {name!r} has {column.count()} seed(s); needed: at least 2")  # fmt: skip
+            seeds = "1 seed" if column.count() else "0 seeds"
+            raise InputError(f"scores: column {name!r} has {seeds}; needed: at least 2")  # fmt: skip
     return scores.dropna(how="all")

@@ -44,14 +44,17 @@ def _calibration(results: Results, verdict: dict, tables: dict, drawn: list) -> 
 
 
 def _agreement(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
+    panels = figures(drawn, "agreement", "wide")
     if "agreement_same_class" not in tables:
-        return ""
-    more = "".join(html_table(tables[f"agreement_{form}"]) for form in ("same_outcome", "same_error"))
-    folded = f"<details><summary>Two other forms of agreement</summary>{more}</details>"
+        why = "How often losses agree is measured between different seeds, and there is one."
+        return panels and f'{panels}<p class="quiet">{why}</p>'
+    more = "".join(html_table(tables[name]) for name in ("agreement_same_outcome", "agreement_same_error")
+                   if name in tables)  # fmt: skip
+    folded = f"<details><summary>Other forms of agreement</summary>{more}</details>" if more else ""
     if "agreement_ensembles" in tables:
         voted = html_table(tables["agreement_ensembles"])
         folded += f"<details><summary>Between ensembles of seeds</summary>{voted}</details>"
-    return figures(drawn, "agreement", "wide") + html_table(tables["agreement_same_class"]) + folded
+    return panels + html_table(tables["agreement_same_class"]) + folded
 
 
 def _ensembles(results: Results, verdict: dict, tables: dict, drawn: list) -> str:

@@ -85,5 +85,6 @@ def _check(right: np.ndarray, examples: np.ndarray, losses: Sequence[str], least
     seeds = (~np.isnan(right).any(axis=2)).sum(axis=0)
     if (seeds < least_seeds).any():
         k = int(np.argmin(seeds))
-        raise InputError(f"right answers: {losses[k]} has {seeds[k]} seed(s); needed: at least {least_seeds}")
+        number = "1 seed" if seeds[k] == 1 else f"{seeds[k]} seeds"
+        raise InputError(f"right answers: {losses[k]} has {number}; needed: at least {least_seeds}")
     return right

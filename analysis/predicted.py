@@ -25,6 +25,7 @@ from losstune.analysis.looks import level_of
 from losstune.analysis.per_class import class_differences, class_recalls, right_answers
 from losstune.analysis.results import Results
 from losstune.analysis.temperature import Temperature, fit_temperature, scaled_logits, scaled_measures
+from losstune.analysis.wording import listed
 from losstune.spaces import InputError
 from losstune.trainables.metrics import to_probabilities
 from losstune.trainables.predictions import Predictions
@@ -44,8 +45,8 @@ class Predicted:
     mixed: see `Ensembles.within` and `.across`; voted: losses x losses, the share of test examples for which their
     seeds vote for the same class; all three empty where they would take too much memory. recalls, class_differences:
     see `per_class`, to the best mean; None where that is not defined. crossed: see `crossed_bootstrap`, None where it
-    cannot be had; of: the score per example that it is about, "accuracy" or "nll". left_out: which members are not in
-    it and why, a sentence each.
+    cannot be had; crossed_without: which seeds and losses are not in it and why, in words; of: the score per example
+    that it is about, "accuracy" or "nll". left_out: which members are not in any of it and why, a sentence each.
     """
 
     members: pd.DataFrame
@@ -59,6 +60,7 @@ class Predicted:
     recalls: pd.DataFrame
     class_differences: pd.DataFrame | None
     crossed: pd.DataFrame | None
+    crossed_without: list[str]
     of: str
     left_out: list[str]
 
@@ -76,6 +78,7 @@ def measure_predictions(results: Results) -> Predicted | None:
     seeds = sorted({seed for _, seed in gathered.models})
     classes, targets, ensembles = np.array(gathered.classes), gathered.targets, gathered.ensembles
     recalls, differences = _per_class(results, gathered, by_member, losses, seeds)
+    whole, common = _common(gathered, by_member, losses, seeds)
     return Predicted(
         members=pd.DataFrame(gathered.rows),
         reliability={loss: reliability(*map(np.concatenate, zip(*parts, strict=True)))
@@ -87,7 +90,9 @@ def measure_predictions(results: Results) -> Predicted | None:
         mixed=ensembles.across() if ensembles else pd.DataFrame(),
         voted=_voted(ensembles, targets) if ensembles else pd.DataFrame(),
         recalls=recalls, class_differences=differences,
-        crossed=_crossed(results, gathered, by_member, losses, seeds), of=_of(results), left_out=gathered.left_out,
+        crossed=_crossed(results, gathered, by_member, whole, common),
+        crossed_without=_without(results, by_member, whole, common), of=_of(results),
+        left_out=[*results.failed_members(), *gathered.left_out],
     )  # fmt: skip
 
 
@@ -202,19 +207,42 @@ def _voted(ensembles: Ensembles, targets: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(agreement([(loss, 0) for loss in losses], classes, targets).same_class, losses, losses)
 
 
-def _crossed(results: Results, found: _Gathered, places: dict, losses: list[str], seeds: list[int]
-             ) -> pd.DataFrame | None:  # fmt: skip
-    """Over the losses that have scores and the seeds that all of them have; None for fewer than two of either, and
-    where alpha is too small for the draws."""
+def _common(found: _Gathered, places: dict, losses: list[str], seeds: list[int]) -> tuple[list[str], list[int]]:
+    """The losses that have scores per example, and the seeds that all of them have."""
     whole = [loss for loss in losses
              if any((loss, seed) in places and len(found.scores[places[loss, seed]]) for seed in seeds)]  # fmt: skip
-    seeds = [seed for seed in seeds if all((loss, seed) in places for loss in whole)]
+    return whole, [seed for seed in seeds if all((loss, seed) in places for loss in whole)]
+
+
+def _crossed(
+    results: Results, found: _Gathered, places: dict, losses: list[str], seeds: list[int]
+) -> pd.DataFrame | None:
+    """None for fewer than two losses or seeds, and where alpha is too small for the draws."""
     alpha = level_of(results)
     draws = max(DRAWS, math.ceil(LEAST_IN_TAIL / alpha))
-    if len(whole) < 2 or len(seeds) < 2 or len(found.targets) < 2 or draws > MOST_DRAWS:
+    if len(losses) < 2 or len(seeds) < 2 or len(found.targets) < 2 or draws > MOST_DRAWS:
         return None
-    scores = np.array([[found.scores[places[loss, seed]] for seed in seeds] for loss in whole])
-    return crossed_bootstrap(scores, whole, alpha, draws)
+    scores = np.array([[found.scores[places[loss, seed]] for seed in seeds] for loss in losses])
+    return crossed_bootstrap(scores, losses, alpha, draws)
+
+
+def _without(results: Results, places: dict, losses: list[str], seeds: list[int]) -> list[str]:
+    """`Predicted.crossed_without`: "seed 3 of every loss (softmax failed)", "mmc (all its seeds failed)"."""
+    states = results.members.set_index(["loss", "seed"])["state"]
+    failed, said = set(states.index[states == "failed"]), []
+    for loss in [loss for loss in results.confirmed() if loss not in losses]:
+        own = [member for member in states.index if member[0] == loss]
+        measured = any(member in places for member in own)
+        why = "not defined" if measured else "no predictions that can be used"
+        said.append(f"{loss} ({'all its seeds failed' if failed.issuperset(own) else why})")
+    reasons: dict[str, list[str]] = {}
+    for seed in sorted(set(states.index.get_level_values("seed")) - set(seeds)):
+        lacking = [loss for loss in losses if (loss, seed) not in places]
+        parts = {"failed": [loss for loss in lacking if (loss, seed) in failed],
+                 "cannot be used": [loss for loss in lacking if (loss, seed) not in failed]}  # fmt: skip
+        why = "; ".join(f"{listed(own)} {what}" for what, own in parts.items() if own)
+        reasons.setdefault(why, []).append(f"{seed}")
+    return said + [f"seed{'s' * (len(own) > 1)} {listed(own)} of every loss ({why})" for why, own in reasons.items()]
 
 
 def _per_class(results: Results, found: _Gathered, places: dict, losses: list[str], seeds: list[int]

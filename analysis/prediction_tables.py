@@ -9,12 +9,15 @@ from losstune.analysis.agreement import FORMS, agreement_of_losses
 from losstune.analysis.looks import level_of
 from losstune.analysis.predicted import Predicted
 from losstune.analysis.results import Results, difference_unit, metric_name, show, show_p
+from losstune.analysis.tables import bounds
 from losstune.analysis.tabletext import Table
 from losstune.analysis.wording import odd_intervals
 
-FORM_NAMES = {
-    "same_class": "the same class", "same_outcome": "both right or both wrong",
-    "same_error": "the same class, of what both get wrong",
+FORM_TEXTS = {
+    "same_class": "Share of test examples (%) for which two models of different seeds predict the same class",
+    "same_outcome": "Share of test examples (%) that two models of different seeds both get right, or both get wrong",
+    "same_error": "Of the test examples that two models of different seeds both get wrong, the share (%) for which "
+                  "they predict the same class",
 }  # fmt: skip
 MOST_CLASSES = 20  # rows of the table of classes
 LEAST_VOTERS = 3
@@ -25,20 +28,25 @@ def prediction_tables(results: Results, found: Predicted) -> list[Table]:
     losses = list(found.members["loss"].unique())
     tables = [*calibration_tables(found), ensembles_table(found), mixed_table(found)]
     if len(found.agreement.models) > 1:
-        means = agreement_of_losses(found.agreement)
-        tables += [agreement_table(means, losses, form) for form in FORMS]
+        tables += agreement_tables(agreement_of_losses(found.agreement), losses, results.study["num_classes"])
     tables.append(voted_table(found))
     tables += [classes_table(found, level_of(results)), crossed_table(found)]
     return [table for table in tables if table is not None]
 
 
 def mean_of(values: pd.Series, metric: str) -> str:
-    """Mean and standard error of a measure over seeds; "not defined" where it is for none."""
-    values = values.dropna()
+    """Mean and standard error of a measure over seeds, and of how many where not of all; "not defined" where it is for
+    none."""
+    few, values = _of_seeds(values), values.dropna()
     if values.empty:
         return "not defined"
     error = f" ± {show(values.sem(), metric)}" if len(values) > 1 else ""
-    return show(values.mean(), metric) + error
+    return show(values.mean(), metric) + error + few
+
+
+def _of_seeds(values: pd.Series) -> str:
+    """To follow what is said of values, some of which are NaN: " (7 of 8 seeds)"."""
+    return f" ({values.count()} of {len(values)} seeds)" if 0 < values.count() < len(values) else ""
 
 
 def calibration_tables(found: Predicted) -> list[Table]:
@@ -71,13 +79,15 @@ def _with_interval(values: pd.Series, metric: str, ends: tuple[float, float] | N
     """The mean over seeds with its interval, or its standard error where there is none."""
     if ends is None:
         return mean_of(values, metric)
-    return f"{show(values.mean(), metric)} ({show(ends[0], metric)} to {show(ends[1], metric)})"
+    return f"{show(values.mean(), metric)} ({show(ends[0], metric)} to {show(ends[1], metric)}){_of_seeds(values)}"
 
 
 def _temperatures(own: pd.DataFrame) -> str:
     fitted = own["temperature"].dropna()
-    few = f" ({len(fitted)} of {len(own)} seeds)" if 0 < len(fitted) < len(own) else ""
-    return "not defined" if fitted.empty else f"{fitted.min():.2f} to {fitted.max():.2f}{few}"
+    if fitted.empty:
+        return "not defined"
+    low, high = f"{fitted.min():.2f}", f"{fitted.max():.2f}"
+    return (low if low == high else f"{low} to {high}") + _of_seeds(own["temperature"])
 
 
 def ensembles_table(found: Predicted) -> Table | None:
@@ -108,12 +118,20 @@ def mixed_table(found: Predicted) -> Table | None:
     return Table("mixed_ensembles", caption, ["loss", *losses], rows)  # fmt: skip
 
 
-def agreement_table(means: pd.DataFrame, losses: list[str], form: str) -> Table:
+def agreement_tables(means: pd.DataFrame, losses: list[str], classes: int) -> list[Table]:
+    """A table for each form of agreement that is defined for some two models and says something of its own."""
+    if classes > 2:
+        return [agreement_table(means, losses, form) for form in FORMS if means[form].notna().any()]
+    why = (" Of two classes, models that are both wrong predict the same one: other forms of agreement say nothing "
+           "beyond this.")  # fmt: skip
+    return [agreement_table(means, losses, "same_class", why)] if means["same_class"].notna().any() else []
+
+
+def agreement_table(means: pd.DataFrame, losses: list[str], form: str, note: str = "") -> Table:
     """Losses by losses: how often models of different seeds agree."""
     cells = {(row["loss_a"], row["loss_b"]): row[form] for row in means.to_dict("records")}
     rows = [[a, *(show(cells.get((a, b), cells.get((b, a), np.nan)), "accuracy") for b in losses)] for a in losses]
-    caption = (f"Share of test examples (%) on which two models of different seeds give {FORM_NAMES[form]}; on the "
-               "diagonal two seeds of one loss.")  # fmt: skip
+    caption = f"{FORM_TEXTS[form]}; on the diagonal two seeds of one loss.{note}"
     return Table(f"agreement_{form}", caption, ["loss", *losses], rows)
 
 
@@ -134,7 +152,7 @@ def classes_table(found: Predicted, alpha: float) -> Table | None:
     clear = found.class_differences[found.class_differences["differs"]]
     shown = clear.reindex(clear["difference"].abs().sort_values(ascending=False, kind="stable").index)
     rows = [[row["loss"], str(row["class"]), str(row["examples"]), show(row["difference"], "accuracy", sign=True),
-             f"{show(row['ci_low'], 'accuracy', sign=True)} to {show(row['ci_high'], 'accuracy', sign=True)}",
+             bounds(row["ci_low"], row["ci_high"], "accuracy"),
              show_p(row["p"])] for row in shown.head(MOST_CLASSES).to_dict("records")]  # fmt: skip
     caption = ("Classes that a loss recognizes more or less often than the best mean does, by more than chance over "
                "seeds explains (adjusted over all classes and losses). Exploratory: another test set would move it.")
@@ -152,13 +170,16 @@ def crossed_table(found: Predicted) -> Table | None:
     first = found.crossed["loss_a"].iloc[0]
     own = found.crossed[found.crossed["loss_a"] == first]
     rows = [[row["loss_b"], show(-row["difference"], found.of, sign=True),
-             f"{show(-row['ci_high'], found.of, sign=True)} to {show(-row['ci_low'], found.of, sign=True)}",
+             bounds(-row["ci_high"], -row["ci_low"], found.of),
              *(_share(row[f"{part}_share"]) for part in ("seeds", "examples", "interaction"))]
             for row in own.to_dict("records")]  # fmt: skip
     unit = difference_unit(found.of).strip() or "nats, positive is better"
     caption = (f"Difference in {metric_name(found.of)} to {first} that would hold for other seeds and other "
                "test examples of the same kind: simultaneous intervals of a crossed bootstrap; and the share of the "
                "variance of the difference that comes from seeds, from examples, and from both together.")  # fmt: skip
+    if found.crossed_without:
+        caption += (f" Not in it: {'; '.join(found.crossed_without)}. A seed that failed has no predictions, whereas "
+                    "the results count it as the constant predictor.")  # fmt: skip
     columns = ["loss", f"to {first} ({unit})", "interval", "from seeds (%)", "from examples (%)", "from both (%)"]
     return Table("test_set", caption, columns, rows)
 

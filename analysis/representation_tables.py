@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from losstune.analysis.represented import PENULTIMATE, Represented
+from losstune.analysis.results import settled, with_minus
 from losstune.analysis.tabletext import Table
 
 SEPARATION = {
@@ -49,9 +50,9 @@ def _mean(values: pd.Series) -> str:
         return "not defined"
     error = values.sem() if len(values) > 1 else np.nan
     if np.isnan(error) or error == 0:
-        return f"{values.mean():.4g}"
+        return with_minus(f"{settled(values.mean()):.4g}")
     places = min(max(1 - int(np.floor(np.log10(error))), 0), MOST_PLACES)
-    return f"{values.mean():.{places}f} ± {error:.{places}f}"
+    return with_minus(f"{settled(values.mean()):.{places}f} ± {error:.{places}f}")
 
 
 def _similarity_tables(found: Represented) -> list[Table]:
@@ -77,7 +78,7 @@ def _sparsity_tables(found: Represented) -> list[Table]:
 
 
 def _cell(value: float) -> str:
-    return "not defined" if np.isnan(value) else f"{value:.3f}"
+    return "not defined" if np.isnan(value) else with_minus(f"{value:.3f}")
 
 
 def _percent(value: float) -> str:

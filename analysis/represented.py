@@ -77,6 +77,8 @@ class _Gathered:
 def measure_features(results: Results) -> Represented | None:
     """Every measure of the recorded features; None where there are none that can be read."""
     found, layered = _Gathered(), {}
+    if not results.predictions:  # of which the same is said
+        found.left_out += results.failed_members()
     for (loss, seed), one in results.readable(results.features, found.left_out):
         _take_in(found, loss, seed, one)
         _take_in_examples(found, loss, one)

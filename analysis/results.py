@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -111,7 +112,30 @@ class Results:
             try:
                 yield model, files[model]()
             except InputError as error:
-                left_out.append(f"{model[0]}, seed {model[1]}: {error}")
+                left_out.append(f"{model[0]}, seed {model[1]}: {self.unreadable(error)}")
+
+    def unreadable(self, error: InputError) -> str:
+        """What reading a member's file raised, in words: the file's name within the study, what it is, what helps."""
+        path, found, reason = str(error).partition(": not a ")
+        if not found:
+            return str(error)
+        name = "/".join(re.split(r"[/\\]", path)[-2:])
+        what = "missing" if "No such file" in reason else "damaged"
+        return f"{name} is {what}; losstune doctor {self.study['name']} looks into it"
+
+    def failed_members(self) -> list[str]:
+        """For what is measured of members' outputs: of which members there are none, a sentence for each loss."""
+        said = []
+        for loss in self.confirmed():
+            own = self.members[self.members["loss"] == loss]
+            seeds = own.loc[own["state"] == "failed", "seed"].tolist()
+            if len(seeds) == len(own):
+                said.append(f"{loss}: all its seeds failed, so that there are no predictions and no features of it")
+            elif seeds:
+                which = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+                said.append(f"{loss}, {which}: failed, so that there are no predictions and no features of it"
+                            .replace("of it", "of them" if len(seeds) > 1 else "of it"))  # fmt: skip
+        return said
 
     def resolution(self) -> float | None:
         """The step between possible scores where it is known: one test example, for shares of right answers.

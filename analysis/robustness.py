@@ -21,7 +21,6 @@ import numpy as np
 import pandas as pd
 
 from losstune.analysis.results import Results
-from losstune.spaces import InputError
 from losstune.trainables.corruptions import SEVERITIES
 from losstune.trainables.robustness import Robustness
 
@@ -54,7 +53,7 @@ def measure_robustness(results: Results) -> MeasuredRobustness | None:
     A failed member, of which nothing is recorded, counts as the constant predictor that it is scored as everywhere.
     """
     left_out: list[str] = []
-    records = readable(results, results.robustness, left_out)
+    records = dict(results.readable(results.robustness, left_out))
     records = alike(records, lambda own: own.examples, "so many corrupted examples", left_out)
     if not records:
         return None
@@ -103,19 +102,6 @@ def _mean_ratio(sums: pd.DataFrame, baseline: str | None) -> tuple[pd.Series, li
     defined = (of > ROUNDING).all()
     ratios = sums.loc[:, defined] / of.loc[:, defined].reindex(sums.index.get_level_values("seed")).to_numpy()
     return ratios.mean(axis=1, skipna=False), list(defined.index[~defined])
-
-
-def readable(results: Results, kept: dict[tuple[str, int], Callable[[], T]], left_out: list[str]
-             ) -> dict[tuple[str, int], T]:  # fmt: skip
-    """What can be read of what is kept by loss and seed, losses in the study's order; why the rest cannot."""
-    order = {loss: place for place, loss in enumerate(results.study["losses"])}
-    found = {}
-    for model in sorted(kept, key=lambda model: (order.get(model[0], len(order)), model)):
-        try:
-            found[model] = kept[model]()
-        except InputError as error:
-            left_out.append(f"{model[0]}, seed {model[1]}: {error}")
-    return found
 
 
 def alike(records: dict[tuple[str, int], T], key: Callable[[T], Any], of: str, left_out: list[str]

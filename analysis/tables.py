@@ -145,7 +145,7 @@ def pairs_table(verdict: dict, rows_are: str = "seeds") -> Table | None:
         low, high = pair.get("seeds_needed_low"), pair.get("seeds_needed_high")
         needed = "" if "better" in pair else seeds_cell(low, high)
         rows.append([*pair["losses"], show(pair["difference"], metric, sign=True),
-                     _bounds(pair["ci_low"], pair["ci_high"], metric), show_p(pair["p"]),
+                     bounds(pair["ci_low"], pair["ci_high"], metric), show_p(pair["p"]),
                      "separated" if "better" in pair else "undecided", needed])  # fmt: skip
     caption = "All pairs of losses, adjusted p and simultaneous intervals. Bold: separated."
     ends = [(pair["ci_low"], pair["ci_high"], pair["p"]) for pair in [*separated, *verdict["undecided_pairs"]]]
@@ -235,10 +235,11 @@ def _difference(row: dict, prefix: str, metric: str, best: bool) -> list[str]:
     if best or pd.isna(row[f"{prefix}difference"]):
         return ["", "", ""]
     return [show(row[f"{prefix}difference"], metric, sign=True),
-            _bounds(row[f"{prefix}ci_low"], row[f"{prefix}ci_high"], metric), show_p(row[f"{prefix}p"])]  # fmt: skip
+            bounds(row[f"{prefix}ci_low"], row[f"{prefix}ci_high"], metric), show_p(row[f"{prefix}p"])]  # fmt: skip
 
 
-def _bounds(low: float | None, high: float | None, metric: str) -> str:
+def bounds(low: float | None, high: float | None, metric: str) -> str:
+    """An interval as a cell: "+0.12 to +0.34"."""
     if low is None or high is None or not np.isfinite([low, high]).all():
         return "unbounded"
     if low == high:

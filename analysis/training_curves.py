@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from losstune.analysis.results import Results
+from losstune.analysis.results import Results, with_minus
 from losstune.analysis.tabletext import Table
 
 TITLES = {
@@ -49,4 +49,4 @@ def training_tables(curves: pd.DataFrame) -> list[Table]:
 
 
 def _show(value: float) -> str:
-    return f"{value:.4f}"
+    return with_minus(f"{value:.4f}")

@@ -17,7 +17,6 @@ from threadpoolctl import threadpool_limits
 
 from losstune.analysis.results import Results
 from losstune.analysis.transfer import Labelled, Splits, transfer_table
-from losstune.spaces import InputError
 from losstune.trainables.transferred import Transferred
 
 KEY = ("loss", "seed", "data", "digest")
@@ -82,13 +81,7 @@ class _Seen:
 def _parts(results: Results, seen: dict[str, _Seen], left_out: list[str]
            ) -> Iterator[tuple[str, int, str, str, Transferred]]:  # fmt: skip
     """Loss, seed, data set, digest of the features, and these, of every member that has them of the same data."""
-    order = {loss: place for place, loss in enumerate(results.study["losses"])}
-    for loss, seed in sorted(results.transfer, key=lambda model: (order.get(model[0], len(order)), model)):
-        try:
-            record = results.transfer[loss, seed]()
-        except InputError as error:
-            left_out.append(f"{loss}, seed {seed}: {error}")
-            continue
+    for (loss, seed), record in results.readable(results.transfer, left_out):
         for name, own in record.items():
             constant = float(np.mean(own.test.targets == np.bincount(own.train.targets).argmax()))
             about = _Seen(own.digest, len(own.train.targets), len(own.test.targets), constant)

@@ -141,7 +141,7 @@ def test_members_that_cannot_be_read_or_compared_are_left_out_and_said(results, 
     assert len(found.members) == 9
     named = [text.partition(":")[0] for text in found.left_out]
     assert named == ["softmax, seed 1", "sigmoid, seed 0", "sigmoid, seed 3"]
-    assert "not a zip file" in found.left_out[0] and "another test set" in found.left_out[1]
+    assert "one.npz is damaged; losstune doctor digits" in found.left_out[0] and "another test set" in found.left_out[1]
     page = write_report(other, tmp_path).read_text(encoding="utf-8")
     assert "Not in these measures" in page and "another test set than most" in page
 
