@@ -25,9 +25,8 @@ HALVINGS, MOST_TIMES = 12, 64  # of the search for a bound, and how many times t
 
 
 class Interval(NamedTuple):
-    """An estimate and the ends of its interval; NaN where they are not defined."""
+    """The ends of an interval; NaN where it is not defined."""
 
-    estimate: float
     low: float
     high: float
 
@@ -112,20 +111,24 @@ def calibration_interval(
 
     members: confidence (N,) and correctness (N,) of each seed, of the same N examples. With g_sb = mean over examples
     of (correct - confidence) in bin b of seed s, or 0 outside, ECE is the mean over s of sum_b |g_sb|: above the true
-    one, because noise in g does not cancel in |g|, and without a bootstrap that is valid as g comes near 0. So a test
-    is inverted (test inversion bootstrap, Carpenter 1999, J. R. Statist. Soc. B 61): the errors t g, t >= 0, with the
-    observed noise added, give ECEs that are the larger the larger t is (Anderson 1955, Proc. AMS 6); low is t ECE for
-    the t under which alpha / 2 of them reach the observed ECE, high that under which 1 - alpha / 2 do, and the estimate
-    that under which half do. The observed ECE may lie above all three. The bins are those of the sample.
+    one, because noise e in g does not cancel in |g|, and without a bootstrap that is valid as g comes near 0.
+
+    low: by a test that is inverted (test inversion bootstrap, Carpenter 1999, J. R. Statist. Soc. B 61): the errors
+    t g, t >= 0, with the observed noise added, give ECEs that are the larger the larger t is (Anderson 1955, Proc. AMS
+    6); low is t ECE for the t under which alpha / 2 of them reach the observed ECE. high: with the signs s of the true
+    errors, sum |g - e| = sum s (g - e) <= sum |g| - sum s e, whose noise has a variance of at most the sum of all
+    absolute covariances. So the interval reaches further down from the observed ECE than up. The bins are those of the
+    sample.
 
     Noise: test examples weighted as in losstune.analysis.crossed, the same for every seed, so that g is normal with
     a covariance that is known without drawing examples; and seeds, by Student's t with what their ECEs vary by beyond
     it. NaN for fewer than 2 seeds or examples. Coverage in simulations: tests/analysis/test_calibration_interval.py.
     """
     if len(members) < 2 or len(members[0][0]) < 2:
-        return Interval(math.nan, math.nan, math.nan)
+        return Interval(math.nan, math.nan)
     rng = np.random.default_rng(seed)
-    gaps, noise = _gaps(members, adaptive, draws, rng)
+    gaps, covariance = _gaps(members, adaptive)
+    noise = _noise(covariance, draws, rng).reshape(-1, *gaps.shape)
     observed = np.abs(gaps).sum(1)
 
     def drawn(times: float) -> np.ndarray:
@@ -133,25 +136,28 @@ def calibration_interval(
 
     middle = _times(lambda times: (drawn(times).mean(1) <= observed.mean()).mean(), 0.5)
     spread = rng.standard_t(len(members) - 1, len(noise)) * _error_of_seeds(observed, drawn(middle))
-    ends = [_times(lambda times: (drawn(times).mean(1) + spread <= observed.mean()).mean(), level)
-            for level in (1 - alpha / 2, alpha / 2)]  # fmt: skip
-    return Interval(*(float(times * observed.mean()) for times in (middle, *ends)))
+    low = _times(lambda times: (drawn(times).mean(1) + spread <= observed.mean()).mean(), 1 - alpha / 2)
+    most = rng.standard_normal(len(noise)) * math.sqrt(np.abs(covariance).sum()) / len(members) + spread
+    above = max(0.0, float(np.quantile(most, 1 - alpha / 2)))
+    return Interval(float(min(low, 1.0) * observed.mean()), float(observed.mean()) + above)
 
 
-def _gaps(
-    members: Sequence[tuple[np.ndarray, np.ndarray]], adaptive: bool, draws: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """g (S, bins), and drawn deviations (2 draws, S, bins) from it for other test examples, each with its opposite."""
+def _gaps(members: Sequence[tuple[np.ndarray, np.ndarray]], adaptive: bool) -> tuple[np.ndarray, np.ndarray]:
+    """g (S, bins), and the covariance (S bins, S bins) of its noise, for the choice of test examples."""
     rows = []
     for confidence, correct in members:
         difference = (np.asarray(correct, dtype=np.float64) - confidence) / len(confidence)
         rows.append((sparse.diags_array(difference) @ _bin_shares(np.asarray(confidence, np.float64), adaptive)[1]).T)
     parts = sparse.vstack(rows, format="csr")
     gaps = parts.sum(axis=1)
-    covariance = (parts @ parts.T).toarray() - np.outer(gaps, gaps) / parts.shape[1]
+    return gaps.reshape(len(members), -1), (parts @ parts.T).toarray() - np.outer(gaps, gaps) / parts.shape[1]
+
+
+def _noise(covariance: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
+    """(2 draws, n) of that covariance (n, n), each draw with its opposite."""
     values, directions = np.linalg.eigh(covariance)
-    half = rng.standard_normal((draws, len(gaps))) @ (directions * np.sqrt(np.maximum(values, 0))).T
-    return gaps.reshape(len(members), -1), np.concatenate([half, -half]).reshape(2 * draws, len(members), -1)
+    half = rng.standard_normal((draws, len(values))) @ (directions * np.sqrt(np.maximum(values, 0))).T
+    return np.concatenate([half, -half])
 
 
 def _error_of_seeds(observed: np.ndarray, drawn: np.ndarray) -> float:

@@ -88,7 +88,7 @@ TERMS = {
     "ECE": (
         "Expected calibration error (15 equal bins): how far confidence is from the share of right answers. Lower "
         "is better. Few test examples make it too large, even for a model that is perfectly calibrated; the range in "
-        "brackets is for the error on endlessly many examples and over seeds, and so may lie below it."
+        "brackets is for the error on endlessly many examples and over seeds, and so reaches further down than up."
     ),
     "margin bias": (
         "How large a margin the softmax loss asks for by itself (Kobayashi 2019, Eq. 7): the log of how many wrong "

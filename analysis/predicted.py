@@ -196,7 +196,7 @@ def _intervals(found: _Gathered, alpha: float) -> dict[tuple[str, str], tuple[fl
     for prefix, kept in (("", found.confidence), ("scaled_", found.scaled)):
         for loss, members in kept.items():
             for name, adaptive in (("ece", False), ("adaptive_ece", True)):
-                _, *ends = calibration_interval(members, adaptive, alpha, draws)
+                ends = calibration_interval(members, adaptive, alpha, draws)
                 if not math.isnan(ends[0]):
                     intervals[loss, prefix + name] = tuple(ends)
     return intervals

@@ -66,7 +66,7 @@ def calibration_tables(found: Predicted) -> list[Table]:
     errors_text = f"Calibration errors on the test set, mean over seeds; {scaled}"
     if found.intervals:
         errors_text += (" In brackets: an interval for the error on endlessly many examples, over seeds and test "
-                        "examples; the error on few examples is too large and may lie above it.")  # fmt: skip
+                        "examples. It reaches further down than up: few examples make errors too large.")  # fmt: skip
     return [
         Table("probabilities", text, ["loss", "NLL", "NLL scaled", "Brier", "Brier scaled", "temperature"],
               rows["probabilities"]),
