@@ -166,9 +166,10 @@ def show_published(path: Path, alpha: float, baseline: str | None, lower_is_bett
         raise InputError(f"--alpha: {alpha!r} is out of bounds; allowed: (0, 1)")
     if "average_rank" in _names(read_lines(path)):
         ranks, blocks = read_ranks(path)
-        if baseline is not None:
-            raise InputError(f"--baseline: {path} has average ranks, which allow no test of one loss against another; "
-                             "allowed: none")  # fmt: skip
+        if baseline is not None or lower_is_better:
+            option = "--baseline" if baseline is not None else "--lower-is-better"
+            raise InputError(f"{option}: {path} has average ranks, where 1 is best and no loss is tested against one "
+                             "other; allowed: neither option")  # fmt: skip
         tables.show_average_ranks(path, ranks, blocks, alpha, console)
         return
     found = read_published(path)

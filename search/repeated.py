@@ -134,7 +134,8 @@ def _report(folder: Path) -> None:
     from losstune.analysis.repeats_report import write_repeats_report
     from losstune.search.recorded import load_results
 
-    noted, places = _noted(folder), [place for place in folders_of(folder) if is_done(place)]
+    noted, inputs = _noted(folder), _inputs(folder)  # before: what goes on meanwhile makes the report an older one
+    places = [place for place in folders_of(folder) if is_done(place)]
     planned, parts = searches_planned(folder), []
     for place in places:
         part, number = load_results(place, search_curves=False), int(place.name.rpartition("-")[2])
@@ -142,7 +143,7 @@ def _report(folder: Path) -> None:
     repeated = join_searches(parts, folder.name, planned, tuple(noted.get("reported") or ()))
     write_repeats_report(repeated, folder / "report")
     reported = sorted({*(noted.get("reported") or ()), len(parts)})
-    _note(folder, {"made_of": [planned, _inputs(folder)], "planned": planned, "reported": reported})
+    _note(folder, {"made_of": [planned, inputs], "planned": planned, "reported": reported})
 
 
 def _inputs(folder: Path) -> str:

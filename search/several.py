@@ -34,7 +34,7 @@ def studies_of(study: Study) -> list[Study]:
     found: dict[str, Study] = {}
     for values in itertools.product(*study.several.values()):
         chosen = dict(zip(study.several, values, strict=True))
-        name = "-".join([study.name, *map(_short, values)])
+        name = "-".join([study.name, *(_short(*one) for one in chosen.items())])
         if name in found:
             other = ", ".join(getattr(found[name], field) for field in chosen)
             raise InputError(f"{study.where}: {' and '.join(chosen)}: both {other} and {', '.join(values)} would be "
@@ -43,11 +43,20 @@ def studies_of(study: Study) -> list[Study]:
     return list(found.values())
 
 
-def _short(value: str) -> str:
-    """What a data set or a network is called in the name of a study: of a file its name."""
-    file, function = split_reference(value) or (value.rpartition(":")[2], None)
-    stem = Path(file).stem if function or ":" in value else file
-    return re.sub(r"[^A-Za-z0-9_.]+", "_", f"{stem}_{function}" if function else stem).strip("_")
+def _short(field: str, value: str) -> str:
+    """What a data set or a network is called in the name of a study: of a file its name, without its folder."""
+    reference = split_reference(value)
+    if reference:
+        said = f"{Path(reference[0]).stem}_{reference[1]}"
+    else:
+        said = Path(value.partition(":")[2]).stem if field == "data" and ":" in value else value
+    # Of a name in letters that a study's may not have, or of no name ("folder:."), nothing would be left.
+    return re.sub(r"[^A-Za-z0-9_.]+", "_", said).strip("_.") or hashlib.sha256(value.encode()).hexdigest()[:8]
+
+
+def not_begun(folder: Path) -> list[str]:
+    """The names of the studies of which the study in a folder is to be made, and that have not begun."""
+    return [name for name in _noted(folder)["studies"] if not is_recorded(ledger_at(folder.parent / name))]
 
 
 def folders_of(folder: Path) -> list[Path]:
@@ -111,8 +120,9 @@ def _report(folder: Path) -> None:
     if len(done) < 2:
         raise InputError(f"{folder.name}: {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not done; "
                          "needed: at least 2 studies that are: `losstune run` goes on with them")  # fmt: skip
+    made_of = _made_of(folder)  # before: a study that goes on meanwhile makes the report an older one
     write_joint(done, folder / "report", missing)
-    _note(folder, {**_noted(folder), "made_of": _made_of(folder)})
+    _note(folder, {**_noted(folder), "made_of": made_of})
 
 
 def _made_of(folder: Path) -> str:

@@ -18,6 +18,7 @@ from losstune.search.ledger.lock import holder
 from losstune.search.locations import files_of, ledger_at, locations_of
 from losstune.search.progress import summary, table_of
 from losstune.search.repeated import is_repeated
+from losstune.search.several import not_begun
 from losstune.search.standing import standing
 from losstune.search.study import Study, make_study
 from losstune.search.tracking import problem
@@ -51,6 +52,8 @@ def _show_each(folder: Path, console: Console) -> None:
     """A line for each study of which one is made, over searches the losses too, who runs it, and the report."""
     folders = folders_in(folder)
     _lines(folders, console)
+    for name in not_begun(folder):
+        console.print(f"[bold]{name}[/]  not begun")
     ranking = _ranking_over(folders) if is_repeated(folder) else None
     if ranking is not None and ranking.row_count:
         console.print(ranking)

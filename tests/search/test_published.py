@@ -124,6 +124,7 @@ def test_steps_are_of_the_longest_number_of_a_table(compare, tmp_path):
 def test_average_ranks_have_no_baseline(compare):
     status, out, err = compare("loss,average_rank,n\na,1.2,10\nb,1.8,10\n", "--baseline", "a")
     assert (status, out) == (2, "") and "--baseline: p.csv has average ranks" in err
+    assert compare("loss,average_rank,n\na,1.2,10\nb,1.8,10\n", "--lower-is-better")[0] == 2
 
 
 

@@ -1,6 +1,7 @@
 """Studies of several data sets or networks: which studies they are made of; interrupted, resumed, looked at."""
 
 import json
+import re
 
 import pytest
 from ran import Ran, folder_with
@@ -49,6 +50,16 @@ def test_a_study_of_each_data_set_that_is_otherwise_the_same(study_of):
 def test_a_study_for_each_combination_of_data_set_and_network(study_of):
     names = [one.name for one in studies_of(study_of(TEXT.replace("mlp", "[mlp, small_cnn]")))]
     assert names == ["my-digits-mlp", "my-digits-small_cnn", "my-t-mlp", "my-t-small_cnn"]
+
+
+def test_what_studies_are_called(study_of, tmp_path):
+    """A network of a library keeps the library's name; letters that a study's name may not have leave a digest."""
+    text = TEXT.replace("network: mlp", "network: ['torchvision:resnet18', 'timm:resnet18']")
+    text = text.replace("[digits, csv:t.csv]", "['folder:.', 'csv:other/дом.csv']")
+    study = study_of(text)
+    ones = [one.name for one in studies_of(study)]
+    assert [name.rpartition("-")[2] for name in ones] == ["torchvision_resnet18", "timm_resnet18"] * 2
+    assert len(set(ones)) == 4 and all(re.fullmatch("my-[0-9a-f]{8}-.*", name) for name in ones)
 
 
 def test_a_list_of_one_is_that_one(study_of):
@@ -174,7 +185,8 @@ def test_a_report_over_all_wants_two_that_are_done_and_an_older_one_is_said(seve
         assert losstune("report", "my").status == 0
         assert "my-none is not done, and not in this report" in (several.report / "report.html").read_text().lower()
         path.write_text(json.dumps({**noted, "studies": ["my-t", "my-none"]}))
-        assert "report.html (older than what is recorded)" in losstune("status", "my").out
+        said = losstune("status", "my").out
+        assert "report.html (older than what is recorded)" in said and "my-none  not begun" in said
         refused = losstune("report", "my")
     finally:
         path.write_text(whole)
