@@ -16,7 +16,7 @@ from scipy import stats
 from losstune.analysis import drawing as d
 from losstune.analysis.hyperplots import hyperparameter_figure
 from losstune.analysis.looks import level_of
-from losstune.analysis.results import Results, decimals, difference_unit, factor, head, metric_name, show, show_p
+from losstune.analysis.results import Results, difference_unit, factor, head, metric_name, show, show_p
 
 WIDTH = 4.2
 PANEL = (2.15, 1.75)
@@ -121,7 +121,7 @@ def _frame(axes: Axes, low: float, high: float) -> None:
 def score_figure(results: Results, frame: pd.DataFrame) -> Figure:
     """Mean and 95% t interval of each loss, its seeds as points; the best set is filled."""
     figure = d.new_figure(WIDTH, _height(len(frame)))
-    axes, scale, places = figure.subplots(), factor(results.metric), decimals(results.metric)
+    axes, scale = figure.subplots(), factor(results.metric)
     scores = results.direction() * results.score_matrix() * scale
     best = set(frame.loc[frame["in_best_set"], "loss"])
     frame = frame[frame["mean"].notna()]
@@ -136,12 +136,13 @@ def score_figure(results: Results, frame: pd.DataFrame) -> Figure:
         for seed, score in seeds.items():
             y = place + 0.2 + 0.08 * min(rank[seed], 4)
             (point,) = axes.plot(score, y, "o", ms=3.4, color=colour, alpha=0.55, mew=0)
-            d.hover(point, f"{loss}, {'search' if results.rows == 'searches' else 'seed'} {seed}: {score:.{places}f}")
+            d.hover(point, f"{loss}, {'search' if results.rows == 'searches' else 'seed'} {seed}: "
+                           f"{show(score / scale, results.metric)}")  # fmt: skip
         half = stats.t.isf(0.025, len(seeds) - 1) * seeds.std(ddof=1) / np.sqrt(len(seeds)) if len(seeds) > 1 else 0.0
         axes.plot([mean - half, mean + half], [place, place], color=colour, lw=2.2, solid_capstyle="butt")
         (dot,) = axes.plot(mean, place, "o", ms=7, mfc=colour if loss in best else d.PAPER, mec=colour, mew=1.6)
-        bounds = f"{mean - half:.{places}f} to {mean + half:.{places}f}"
-        d.hover(dot, f"{loss}: mean {mean:.{places}f}, 95% interval {bounds}")
+        said, low_end, high_end = (show(value / scale, results.metric) for value in (mean, mean - half, mean + half))
+        d.hover(dot, f"{loss}: mean {said}, 95% interval {low_end} to {high_end}")
         low, high = (min(low, mean - half), max(high, mean + half)) if loss in intact else (low, high)
     _frame(axes, low, high)
     _rows(axes, list(frame["loss"]), best, results.study.get("baseline"))

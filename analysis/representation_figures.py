@@ -15,6 +15,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from losstune.analysis import drawing as d
 from losstune.analysis.prediction_figures import small_multiples
 from losstune.analysis.represented import Distribution, Represented
+from losstune.analysis.results import with_minus
 from losstune.analysis.separation import DISTANCE_BINS
 
 PANEL = (2.2, 1.95)
@@ -144,7 +145,7 @@ def _matrix(axes: Axes, alike: pd.DataFrame) -> None:
             value = float(alike.iloc[row, column])
             square = Rectangle((column - 0.5, row - 0.5), 1, 1, color=d.BEST, alpha=min(max(value, 0.0), 1.0), lw=0)
             axes.add_patch(square)
-            d.hover(square, f"{alike.index[row]} and {alike.columns[column]}: {value:.3f}")
+            d.hover(square, f"{alike.index[row]} and {alike.columns[column]}: {with_minus(f'{value:.3f}')}")
     axes.set_xlim(-0.5, size - 0.5)
     axes.set_ylim(size - 0.5, -0.5)
     axes.set_aspect("equal")

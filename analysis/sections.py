@@ -34,7 +34,8 @@ def asked(results: Results) -> str:
 
 def _verdict(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
     best = "".join(f'<li class="best">{escape(loss)}</li>' for loss in verdict["best_set"])
-    chips = [f"{seeds_of(verdict)} {'paired ' * bool(verdict['paired'])}{results.rows}", f"alpha {verdict['alpha']:g}",
+    rows = f"{seeds_of(verdict)} {'paired ' * bool(verdict['paired'])}{results.rows}"
+    chips = [*([rows] if verdict["method"] else []), f"alpha {verdict['alpha']:g}",
              f"metric: {metric_name(verdict['metric'])}"]  # fmt: skip
     chips = best + "".join(f"<li>{escape(chip)}</li>" for chip in chips)
     warnings = "".join(f'<p class="warn">{escape(sentence(text))}</p>' for text in _warnings(verdict))
@@ -223,11 +224,15 @@ def _facts(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
     search, confirm = results.study["search"], results.study["confirm"]
     facts = {
         "data": results.study["data"], "network": results.study["network"], "epochs": results.study["epochs"],
-        "search": f"{search['method']}, {asked(results)} trials per loss, {search['seeds']} seeds each",
-        "confirm": f"{confirm['seeds']} seeds, alpha {verdict['alpha']:g}", **results.facts,
+        "search": f"{search['method']}, {asked(results)} trials per loss, {_seeds(search['seeds'])} each",
+        "confirm": f"{_seeds(confirm['seeds'])}, alpha {verdict['alpha']:g}", **results.facts,
     }  # fmt: skip
     rows = "".join(f"<dt>{escape(str(name))}</dt><dd>{escape(_fact(value))}</dd>" for name, value in facts.items())
     return f"<footer><dl>{rows}</dl></footer>"
+
+
+def _seeds(number: int) -> str:
+    return "1 seed" if number == 1 else f"{number} seeds"
 
 
 def _fact(value: Any) -> str:

@@ -57,7 +57,9 @@ def test_the_step_of_the_metric_is_said_in_its_unit(make_results):
 
 def test_nothing_is_in_a_best_set_where_nothing_was_tested(make_results):
     losses = {"softmax": 0.97, "sigmoid": 0.975}
-    assert "in the best set" not in shown("scores", make_results(losses=losses, seeds=1))
+    alone = make_results(losses=losses, seeds=1)
+    assert "in the best set" not in shown("scores", alone) and "0 seeds" not in shown("verdict", alone)
+    assert "confirm 1 seed, alpha 0.05" in shown("facts", alone)
     assert "in the best set" in shown("scores", make_results(losses=losses, seeds=5))
 
 
