@@ -2,6 +2,7 @@
 """The command line as tests use it: in this process, where no Ray may start, and as real processes."""
 
 import atexit
+import gc
 import os
 import secrets
 import shutil
@@ -30,6 +31,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files that run whole studies come first: else one process would be left with them when the other has ended."""
     long = {item.path for item in items if RUNS_STUDIES.intersection(getattr(item, "fixturenames", ()))}
     items.sort(key=lambda item: item.path not in long)
+
+
+def pytest_collection_finish() -> None:
+    """Have the garbage collector pass over the modules and tests that are loaded: statsmodels calls it at every
+    adjustment of p-values, and it would take half a second to look through them."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ really searched. test_run.py has the training.
 """
 
 import contextlib
-import gc
 import json
 import shutil
 
@@ -46,7 +45,6 @@ class Planned:
         monkeypatch.setattr(phases, "_train", self._train)
         monkeypatch.setattr(tracking, "Projection", NoProjection)
         monkeypatch.setattr(page, "write_report", self._report)
-        monkeypatch.setattr(gc, "collect", lambda: 0)  # statsmodels does it at every adjustment of p-values
 
     @contextlib.contextmanager
     def ledger(self):
