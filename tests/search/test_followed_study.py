@@ -4,23 +4,17 @@ import math
 
 import pytest
 import torch
-from test_alone import Direct
+from pieces import Pieces
 from test_conductor import essence
 
 from losstune.analysis.followed import training_measures
-from losstune.search.conductor import Conductor
-from losstune.search.job import make_job
 from losstune.search.ledger import read
-from losstune.search.ledger.database import Ledger
-from losstune.search.plan import make_plan
-from losstune.search.provenance import record
 from losstune.search.record_part import RecordPart, recording
 from losstune.search.recorded import load_results
 from losstune.search.study import load_study
 from losstune.spaces import InputError
 from losstune.trainables import lane as lanes
 from losstune.trainables.features import Curves
-from losstune.trainables.lane import Lane
 
 TEXT = """\
 data: digits
@@ -44,62 +38,40 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-class Ran:
-    """A study run in a folder; a fresh conductor and lane after every so many turns, killed, if turns is given."""
+def ran(folder, how: str, turns: int = 10_000) -> Pieces:
+    """A study run to its end; with a fresh conductor and lane after every so many turns, killed, if turns is given."""
+    study = Pieces(folder, TEXT.replace("RECORD", how))
+    study.pieces = 1
+    while not piece(study, turns):
+        study.pieces += 1
+    return study
 
-    def __init__(self, folder, how, turns=10_000):
-        folder.mkdir()
-        (folder / "my.yaml").write_text(TEXT.replace("RECORD", how))
-        self.folder, self.plan, self.pieces = folder / "runs", make_plan(load_study(folder / "my.yaml")), 1
-        scorer = make_job(self.plan, self.folder).scorer
-        self.floor = {name: scorer.floor(self.plan.train.y, split)
-                      for name, split in (("validation", self.plan.validation), ("test", self.plan.test))}  # fmt: skip
-        while not self._piece(turns):
-            self.pieces += 1
 
-    def _piece(self, turns):
-        ledger = Ledger.create_or_open(self.folder / "ledger" / "ledger.db")
-        record(self.plan, ledger)
-        conductor = Conductor(self.plan.study, ledger, self.floor, True, self.plan.test)
-        lane = Lane(make_job(self.plan, self.folder), self.plan.train, self.plan.validation, Direct(conductor),
-                    f"lane-{self.pieces}", alone=True)  # fmt: skip
-        conductor.register("slot", lane.id, 0.0, "cpu")
-        try:
-            return not all(lane.turn() for _ in range(turns))
-        finally:
-            ledger.close()
+def piece(study: Pieces, turns: int) -> bool:
+    with study.conductor() as conductor:
+        lane = study.lane(conductor)
+        return not all(lane.turn() for _ in range(turns))
 
-    def read(self, what):
-        ledger = Ledger.open(self.folder / "ledger" / "ledger.db")
-        with ledger.reading() as tx:
-            found = what(tx)
-        ledger.close()
-        return found
 
-    def epochs(self):
-        """(trial, epoch) -> what is recorded of it, in the order in which it was."""
-        return [(report["trial"], epoch) for report in self.read(read.all_reports) for epoch in report["curve"]]
-
-    def measures(self):
-        return {(trial, epoch["epoch"]): repr(epoch["measures"]) for trial, epoch in self.epochs()
-                if "measures" in epoch}  # fmt: skip
+def measures(study: Pieces) -> dict:
+    return {(trial, epoch["epoch"]): repr(epoch["measures"]) for trial, epoch in study.epochs() if "measures" in epoch}
 
 
 @pytest.fixture(scope="module")
 def followed(tmp_path_factory):
-    return Ran(tmp_path_factory.mktemp("curves") / "followed", FOLLOWED)
+    return ran(tmp_path_factory.mktemp("curves") / "followed", FOLLOWED)
 
 
 def test_a_study_ends_bit_for_bit_as_without(followed, tmp_path):
     """Asks, choices, scores, training losses, and the digests of weights, predictions and features."""
-    plain = Ran(tmp_path / "plain", PLAIN)
+    plain = ran(tmp_path / "plain", PLAIN)
     assert essence(followed.read(read.all_trials)) == essence(plain.read(read.all_trials))
     files = [{row["id"]: row["files"] for row in own.read(read.all_trials) if row["files"]}
              for own in (followed, plain)]  # fmt: skip
     assert files[0] == files[1] and len(files[0]) == 4
     without = [(trial, {k: v for k, v in epoch.items() if k != "measures"}) for trial, epoch in followed.epochs()]
-    assert repr(without) == repr(plain.epochs()) and not plain.measures()
-    assert load_results(plain.folder).training_measures.empty
+    assert repr(without) == repr(plain.epochs()) and not measures(plain)
+    assert load_results(plain.out).training_measures.empty
 
 
 def test_however_it_is_interrupted_no_epochs_measures_are_lost_or_change(followed, tmp_path, monkeypatch):
@@ -107,13 +79,13 @@ def test_however_it_is_interrupted_no_epochs_measures_are_lost_or_change(followe
     monkeypatch.setattr(lanes, "CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr(lanes, "SAVING_SHARE", 0)
     for turns in (3, 4):
-        broken = Ran(tmp_path / str(turns), FOLLOWED, turns)
-        assert broken.pieces > 2 and broken.measures() == followed.measures()
+        broken = ran(tmp_path / str(turns), FOLLOWED, turns)
+        assert broken.pieces > 2 and measures(broken) == measures(followed)
 
 
 def test_results_have_a_row_per_seed_epoch_and_measure(followed):
     """Of confirmed members, after every second epoch and the last one."""
-    found, trials = load_results(followed.folder).training_measures, followed.read(read.all_trials)
+    found, trials = load_results(followed.out).training_measures, followed.read(read.all_trials)
     ends = {(row["loss"], row["number"]): row["epoch"] for row in trials if row["phase"] == "confirm"}
     expected = {(*member, epoch) for member, end in ends.items() for epoch in {*range(2, end + 1, 2), end}}
     assert set(found[["loss", "seed", "epoch"]].itertuples(index=False, name=None)) == expected
