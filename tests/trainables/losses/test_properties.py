@@ -33,7 +33,7 @@ from losstune.trainables.losses import LOSSES
 
 HOME = tempfile.TemporaryDirectory(prefix="hypothesis-")  # else it writes beside the project
 configuration.set_hypothesis_home_dir(HOME.name)
-EXAMPLES = 20
+EXAMPLES = 10
 
 
 def drawn(test):
