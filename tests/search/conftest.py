@@ -41,6 +41,12 @@ def finished_study(tmp_path_factory):
 
 
 @pytest.fixture
+def undrawn(monkeypatch):
+    """Reports that are made in this process have no figures, which take most of their time."""
+    monkeypatch.setattr("losstune.analysis.figures.draw", lambda figures: [])
+
+
+@pytest.fixture
 def study(finished_study, tmp_path, start):
     """A copy of it, to damage."""
     shutil.copytree(finished_study.folder, tmp_path / "copy")

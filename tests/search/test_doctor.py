@@ -37,6 +37,13 @@ def doctor(study, losstune, monkeypatch):
     return call
 
 
+@pytest.fixture
+def run(study, losstune, monkeypatch, undrawn):
+    """run(*arguments): the outcome of `losstune run` on the copy, in this process, where nothing is left to train."""
+    monkeypatch.chdir(study.folder)
+    return lambda *arguments: losstune("run", "my.yaml", *arguments)
+
+
 def alter(study: Ran, trial: str, **values) -> None:
     """Write into the ledger what a run has not written."""
     ledger = Ledger.create_or_open(ledger_path(study.out))
@@ -65,7 +72,7 @@ def leave_running(study: Ran, trial: str = "search-softmax-0001") -> list[Saved]
 # --- sound studies ---
 
 
-def test_nothing_is_wrong_with_a_study_that_has_ended(doctor, study):
+def test_nothing_is_wrong_with_a_study_that_has_ended(doctor, study, run):
     """And looking changes nothing."""
 
     def look():
@@ -76,7 +83,7 @@ def test_nothing_is_wrong_with_a_study_that_has_ended(doctor, study):
     ended = doctor()
     assert "nothing is wrong" in ended.out and ended.status == 0 and ended.err == "", ended
     assert (look(), study.trials()) == before
-    assert study.run().ended.out.startswith("done: nothing is left to do")
+    assert run().out.startswith("done: nothing is left to do")
 
 
 def test_nothing_is_wrong_with_a_study_that_was_killed(doctor, study):
@@ -144,32 +151,39 @@ def test_a_damaged_newest_checkpoint(doctor, study, damage):
     assert [path.name for path in (study.out / "checkpoints").rglob("*.pt")] == ["001-00001.pt"]
 
 
-def test_all_checkpoints_damaged(doctor, study):
-    """It goes on from its start, and then ends as the others."""
+def test_what_is_lost_is_trained_again_to_the_same_bits(doctor, study):
+    """By the next run, whatever is lost of a member, and a trial without a whole checkpoint; all else stays.
+
+    A run that cannot write what it has trained stops, blames no trial and names what stands in the way; when that is
+    gone the same command goes on.
+    """
+    kept, before = ("id", "parameters", "state", "epoch", "score", "results", "files", "asked"), study.trials()
+    files = {folder: study.files(folder) for folder in ("predictions", "weights", "features")}
+    table = (study.report / "table.csv").read_text()
+    lost = {"confirm0-softmax-0000": "weights", "confirm0-softmax-0001": "predictions",
+            "confirm0-squared_error-0000": "features"}  # fmt: skip
+    for trial, folder in lost.items():
+        (damaged,) = (study.out / folder).glob(f"{trial}.*")
+        damaged.write_bytes(damaged.read_bytes()[:500]) if folder == "weights" else damaged.unlink()
     for saved in leave_running(study):
         (study.out / saved.path).write_bytes(b"no state")
     ended = doctor()
     assert ended.status == 0 and "it goes on from its start" in ended.out, ended
+    for trial, folder in lost.items():
+        assert f"{trial}: what was kept of it is damaged ({folder}/" in ended.out, ended
+    assert sorted(row["id"] for row in study.trials(state="running")) == sorted([*lost, "search-softmax-0001"])
     assert study.trials(id="search-softmax-0001")[0]["checkpoints"] == []
-    again = study.run().ended
-    assert again.status == 0 and not study.trials(state="running"), again
 
+    in_the_way = study.out / "predictions" / "confirm0-softmax-0001.npz"
+    in_the_way.mkdir()
+    ended = study.run().ended
+    assert ended.status == 3 and "the study stopped: a file cannot be read or written" in ended.err, ended
+    assert in_the_way.name in ended.err and "Traceback" not in ended.err and not study.trials(state="failed")
 
-@pytest.mark.parametrize("lost", ["predictions", "weights", "features"])
-def test_what_is_lost_of_a_member_is_trained_again_to_the_same_bits(doctor, study, lost):
-    """By the next run; all else stays."""
-    trial, before = "confirm0-softmax-0000", study.trials()
-    files = {folder: study.files(folder) for folder in ("predictions", "weights", "features")}
-    table = (study.report / "table.csv").read_text()
-    (damaged,) = (study.out / lost).glob(f"{trial}.*")
-    damaged.write_bytes(damaged.read_bytes()[:500]) if lost == "weights" else damaged.unlink()
-    ended = doctor()
-    assert ended.status == 0 and f"{trial}: what was kept of it is damaged ({lost}/" in ended.out, ended
-    assert [row["id"] for row in study.trials(state="running")] == [trial]
+    in_the_way.rmdir()
     assert study.run().ended.status == 0
     assert {folder: study.files(folder) for folder in files} == files
     assert (study.report / "table.csv").read_text() == table
-    kept = ("id", "parameters", "state", "epoch", "score", "results", "files", "asked")
     assert [[row[name] for name in kept] for row in study.trials()] == [[row[name] for name in kept] for row in before]
     assert "nothing is wrong" in doctor().out
 
@@ -197,34 +211,22 @@ def test_what_a_report_has_dropped_is_not_missed(doctor, study):
     assert [row["id"] for row in study.trials(state="running")] == [trial]
 
 
-def test_a_study_that_has_recorded_no_features_lacks_none(doctor, study):
+def test_a_study_that_has_recorded_no_features_lacks_none(doctor, study, run):
     """As those from before there were any."""
     shutil.rmtree(study.out / "features")
     for row in study.trials("confirm"):
         alter(study, row["id"], files={kind: row["files"][kind] for kind in ("predictions", "weights")})
     assert "nothing is wrong" in doctor().out
-    assert study.run("--set", "record=null").ended.out.startswith("done")
+    assert run("--set", "record=null").out.startswith("done")
 
 
-def test_a_loss_that_was_taken_out_comes_back_with_its_weights(study):
+def test_a_loss_that_was_taken_out_comes_back_with_its_weights(study, run):
     """They are kept, though no report names them for a while."""
     first = (study.report / "runs.csv").read_text()
-    assert study.run("--set", "losses=[softmax]").ended.status == 0
-    assert study.run().ended.status == 0
+    assert run("--set", "losses=[softmax]").status == 0
+    assert (study.report / "runs.csv").read_text() != first
+    assert run().status == 0
     assert (study.report / "runs.csv").read_text() == first
-
-
-def test_a_lane_that_cannot_write_stops_the_study_and_blames_no_trial(doctor, study):
-    """What stands in the way is named; when it is gone the same command goes on."""
-    path = study.out / "predictions" / "confirm0-softmax-0000.npz"
-    path.unlink()
-    doctor()
-    path.mkdir()
-    ended = study.run().ended
-    assert ended.status == 3 and "the study stopped: a file cannot be read or written" in ended.err, ended
-    assert path.name in ended.err and "Traceback" not in ended.err and not study.trials(state="failed")
-    path.rmdir()
-    assert study.run().ended.status == 0 and path.is_file() and not study.trials(state="failed")
 
 
 # --- the ledger ---
@@ -258,15 +260,15 @@ def test_a_member_that_has_ended_without_results(doctor, study):
     assert "confirm0-softmax-0000: it has ended without results" in doctor().out
 
 
-def test_a_report_of_fewer_members_than_have_ended_is_not_the_last_word(doctor, study):
+def test_a_report_of_fewer_members_than_have_ended_is_not_the_last_word(doctor, study, run):
     """It was asked for while the others were trained, whose run was killed before it made its own."""
     last = study.trials(id="confirm0-softmax-0001")[0]
     alter(study, last["id"], results=None, state="running", ended=None)
     with contextlib.closing(Ledger.create_or_open(ledger_path(study.out))) as ledger, ledger.transaction() as tx:
         set_meta(tx, "report_of", report_inputs(tx))  # as `losstune report` does
     alter(study, last["id"], **{name: last[name] for name in ("results", "state", "ended")})
-    assert not study.run().ended.out.startswith("done")
-    assert study.run().ended.out.startswith("done")
+    assert not run().out.startswith("done")
+    assert run().out.startswith("done")
 
 
 def test_seeds_that_are_added_after_a_repair_were_added_after_a_look(doctor, study):
@@ -281,7 +283,7 @@ def test_seeds_that_are_added_after_a_repair_were_added_after_a_look(doctor, stu
     assert said == ["seeds added: 2 to 3"]
 
 
-def test_a_report_while_the_winners_weights_are_to_be_trained_again(doctor, study, losstune, monkeypatch):
+def test_a_report_while_the_winners_weights_are_to_be_trained_again(doctor, study, losstune, monkeypatch, undrawn):
     """Has no winner to use yet, and blames nothing."""
     monkeypatch.chdir(study.folder)
     winner = yaml.safe_load((study.out / "report" / "winner.yaml").read_text())["loss"]
@@ -291,7 +293,7 @@ def test_a_report_while_the_winners_weights_are_to_be_trained_again(doctor, stud
     assert not (study.out / "report" / "winner.yaml").exists()
 
 
-def test_a_damaged_ledger_is_replaced_by_its_copy(doctor, study):
+def test_a_damaged_ledger_is_replaced_by_its_copy(doctor, study, run):
     """And what was recorded since then is done again."""
     before = study.trials()
     path = ledger_path(study.out)
@@ -305,7 +307,7 @@ def test_a_damaged_ledger_is_replaced_by_its_copy(doctor, study):
     assert "the ledger is damaged" in ended.out and "is in its place" in ended.out, ended
     assert list(path.parent.glob("damaged-*"))
     assert {row["id"] for row in study.trials()} <= {row["id"] for row in before}
-    assert study.run().ended.status == 0
+    assert run().status == 0
     same = ("id", "parameters", "state", "epoch", "score", "results", "files")
     assert [[row[name] for name in same] for row in study.trials()] == [[row[name] for name in same] for row in before]
 

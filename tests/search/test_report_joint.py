@@ -58,6 +58,7 @@ def test_two_studies_in_one_report(runs, losstune):
     assert (page.parent / "../../other/report/report.html").is_file() and files_of(runs / "my" / "report") == before
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_same_data_under_another_name_are_one_data_set(runs, losstune):
     another(runs, digest=None)
     ended = losstune("report", "my", "other")
@@ -66,6 +67,7 @@ def test_the_same_data_under_another_name_are_one_data_set(runs, losstune):
     assert "digits and others are the same data, by their digest, and count as one data set" in warnings
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_it_counts_as_a_look_at_the_test_sets(runs, losstune, finished_study):
     shutil.copytree(finished_study.out.parent / "test_sets", runs / "test_sets")
     (path,) = (runs / "test_sets").glob("*/my-*.json")
@@ -76,6 +78,7 @@ def test_it_counts_as_a_look_at_the_test_sets(runs, losstune, finished_study):
     assert json.loads(path.read_text()) == noted and noted["looks"] == [[0, 4]]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_study_without_a_report_of_its_own_has_no_link(runs, losstune):
     shutil.rmtree(another(runs) / "report")
     assert losstune("report", "my", "other").status == 0
@@ -83,6 +86,7 @@ def test_a_study_without_a_report_of_its_own_has_no_link(runs, losstune):
     assert "../../my/report/report.html" in text and "../../other" not in text and "No report yet: other." in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_long_names_make_a_short_folder(runs, losstune):
     names = [another(runs, letter * 60, data=letter).name for letter in "ab"]
     assert losstune("report", *names).status == 0
