@@ -225,8 +225,13 @@ class Backup:
         if self.stored is None:
             return
         with self._outages_noted():
-            for path, _ in files_in(report):
-                write_bytes(self.stored / "report" / path.relative_to(report), path.read_bytes())
+            bring_report(report, self.stored)
+
+
+def bring_report(report: Path, place: Place) -> None:
+    """Copy the files of a report to the place of its study in a storage. OSError where that does not answer."""
+    for path, _ in files_in(report):
+        write_bytes(place / "report" / path.relative_to(report), path.read_bytes())
 
 
 def _last_run(path: Path) -> str | None:

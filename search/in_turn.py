@@ -7,13 +7,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from losstune.search.backup import bring_report
 from losstune.search.ledger.database import Ledger, understood
 from losstune.search.ledger.lock import RunLock
-from losstune.search.locations import ledger_at
+from losstune.search.locations import ledger_at, locations_of
 from losstune.search.notices import say
 from losstune.search.outcome import Outcome
 from losstune.search.reporting import report_inputs
 from losstune.search.study import Study
+from losstune.trainables.storage import place_of, said_by
 
 
 @contextlib.contextmanager
@@ -42,6 +44,18 @@ def run_in_turn(studies: list[Study], what: str, out: str | Path, address: str |
             break
         after_each()
     return ended
+
+
+def store_report(folder: Path, parts: list[Path]) -> None:
+    """Bring the report over studies to the storage that these have, where they have one."""
+    storage = locations_of(parts[0]).storage
+    if storage is None:
+        return
+    place = place_of(storage) / folder.name
+    try:
+        bring_report(folder / "report", place)
+    except OSError as error:
+        say(f"the report over all is not in {place} ({said_by(error)}); `losstune report {folder.name}` brings it")
 
 
 def is_done(folder: Path) -> bool:

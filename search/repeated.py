@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from losstune.search.backup import held
-from losstune.search.in_turn import inputs_of, is_done, locked, run_in_turn
+from losstune.search.in_turn import inputs_of, is_done, locked, run_in_turn, store_report
 from losstune.search.ledger.database import Ledger, get_meta, set_meta, understood
 from losstune.search.locations import is_recorded, ledger_at
 from losstune.search.notices import say
@@ -142,6 +142,7 @@ def _report(folder: Path) -> None:
         parts.append(replace(part, study={**part.study, "search_number": number}))
     repeated = join_searches(parts, folder.name, planned, tuple(noted.get("reported") or ()))
     write_repeats_report(repeated, folder / "report")
+    store_report(folder, places)
     reported = sorted({*(noted.get("reported") or ()), len(parts)})
     _note(folder, {"made_of": [planned, inputs], "planned": planned, "reported": reported})
 

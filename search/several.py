@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from losstune.search.in_turn import inputs_of, is_done, locked, run_in_turn
+from losstune.search.in_turn import inputs_of, is_done, locked, run_in_turn, store_report
 from losstune.search.locations import is_recorded, ledger_at
 from losstune.search.outcome import Outcome
 from losstune.search.plan import quick_sizes
@@ -122,6 +122,7 @@ def _report(folder: Path) -> None:
                          "needed: at least 2 studies that are: `losstune run` goes on with them")  # fmt: skip
     made_of = _made_of(folder)  # before: a study that goes on meanwhile makes the report an older one
     write_joint(done, folder / "report", missing)
+    store_report(folder, done)
     _note(folder, {**_noted(folder), "made_of": made_of})
 
 

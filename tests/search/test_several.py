@@ -134,7 +134,7 @@ def several(tmp_path_factory, start):
     """Interrupted as soon as the second study has begun, then run to its end, then run again."""
     ran = Ran(folder_with(tmp_path_factory, "several", my__yaml=TEXT, t__csv=TABLE), start)
     ran.studies = [Ran(ran.folder, start, name) for name in ("my-digits", "my-t")]
-    running = ran.begin()
+    running = ran.begin("--storage", "store")
     running.until(lambda: ledger_path(ran.studies[1].out).is_file())
     running.interrupt()
     ran.at_interruption = running.wait()
@@ -157,6 +157,13 @@ def test_the_report_is_over_the_data_sets(several):
     assert verdict["headline"] in several.done.out
     assert "over 2 data sets" in verdict["headline"]
     assert all(f'href="../../{name}/report/report.html"' in page for name in ("my-digits", "my-t"))
+
+
+def test_the_report_over_all_is_in_the_storage_too(several):
+    """Said once, the storage is known."""
+    for name in ("my", "my-digits", "my-t"):
+        stored = several.folder / "store" / name / "report" / "report.html"
+        assert stored.read_bytes() == (several.folder / "runs" / name / "report" / "report.html").read_bytes()
 
 
 def test_a_third_run_has_nothing_to_do(several):
