@@ -9,7 +9,7 @@ from losstune.analysis.agreement import FORMS, agreement_of_losses
 from losstune.analysis.looks import level_of
 from losstune.analysis.predicted import Predicted
 from losstune.analysis.results import Results, difference_unit, metric_name, show, show_p
-from losstune.analysis.tables import bounds
+from losstune.analysis.tables import bounds, of_seeds
 from losstune.analysis.tabletext import Table
 from losstune.analysis.wording import odd_intervals
 
@@ -37,16 +37,11 @@ def prediction_tables(results: Results, found: Predicted) -> list[Table]:
 def mean_of(values: pd.Series, metric: str) -> str:
     """Mean and standard error of a measure over seeds, and of how many where not of all; "not defined" where it is for
     none."""
-    few, values = _of_seeds(values), values.dropna()
+    few, values = of_seeds(values), values.dropna()
     if values.empty:
         return "not defined"
     error = f" ± {show(values.sem(), metric)}" if len(values) > 1 else ""
     return show(values.mean(), metric) + error + few
-
-
-def _of_seeds(values: pd.Series) -> str:
-    """To follow what is said of values, some of which are NaN: " (7 of 8 seeds)"."""
-    return f" ({values.count()} of {len(values)} seeds)" if 0 < values.count() < len(values) else ""
 
 
 def calibration_tables(found: Predicted) -> list[Table]:
@@ -79,7 +74,7 @@ def _with_interval(values: pd.Series, metric: str, ends: tuple[float, float] | N
     """The mean over seeds with its interval, or its standard error where there is none."""
     if ends is None:
         return mean_of(values, metric)
-    return f"{show(values.mean(), metric)} ({show(ends[0], metric)} to {show(ends[1], metric)}){_of_seeds(values)}"
+    return f"{show(values.mean(), metric)} ({show(ends[0], metric)} to {show(ends[1], metric)}){of_seeds(values)}"
 
 
 def _temperatures(own: pd.DataFrame) -> str:
@@ -87,7 +82,7 @@ def _temperatures(own: pd.DataFrame) -> str:
     if fitted.empty:
         return "not defined"
     low, high = f"{fitted.min():.2f}", f"{fitted.max():.2f}"
-    return (low if low == high else f"{low} to {high}") + _of_seeds(own["temperature"])
+    return (low if low == high else f"{low} to {high}") + of_seeds(own["temperature"])
 
 
 def ensembles_table(found: Predicted) -> Table | None:

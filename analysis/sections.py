@@ -87,7 +87,8 @@ def _pairs(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
         )
     if rest:
         others = listing([undecided_sentence(pair, metric, alpha, results.rows) for pair in rest], len(rest))
-        body += f"<details><summary>{len(rest)} more undecided pairs, outside the best set</summary>{others}</details>"
+        more = "1 more undecided pair" if len(rest) == 1 else f"{len(rest)} more undecided pairs"
+        body += f"<details><summary>{more}, outside the best set</summary>{others}</details>"
     if verdict["practically_equivalent"]:
         pairs = "; ".join(listed(pair) for pair in verdict["practically_equivalent"])
         margin = f"{show(verdict['rope'], metric)}{difference_unit(metric)}"

@@ -178,8 +178,9 @@ def improvement_table(verdict: dict, rows_are: str = "seeds") -> Table | None:
 def other_metrics_table(results: Results, frame: pd.DataFrame) -> Table | None:
     """The metrics that were not declared: exploratory, no test."""
     others = results.metrics()[1:]
-    rows = [[row["loss"], *(mean_and_error(row[f"{m}_mean"], row[f"{m}_standard_error"], m) for m in others)]
-            for row in frame.to_dict("records")]  # fmt: skip
+    rows = [[row["loss"], *(mean_and_error(row[f"{m}_mean"], row[f"{m}_standard_error"], m)
+                            + of_seeds(results.members.loc[results.members["loss"] == row["loss"], m], results.rows)
+                            for m in others)] for row in frame.to_dict("records")]  # fmt: skip
     caption = f"Other metrics on the test set, mean ± standard error over {results.rows}: exploratory, not tested."
     return Table("other_metrics", caption, ["loss", *map(head, others)], rows) if others else None
 
@@ -220,6 +221,11 @@ def budget_table(results: Results) -> Table:
 def mean_and_error(mean: float, error: float, metric: str) -> str:
     """ "98.08 ± 0.14"; "not defined" where the loss defines no probabilities; no error for a single seed."""
     return show(mean, metric) if pd.isna(mean) or pd.isna(error) else f"{show(mean, metric)} ± {show(error, metric)}"
+
+
+def of_seeds(values: pd.Series, rows_are: str = "seeds") -> str:
+    """To follow what is said of values, some of which are NaN: " (7 of 8 seeds)"."""
+    return f" ({values.count()} of {len(values)} {rows_are})" if 0 < values.count() < len(values) else ""
 
 
 def _unit(metric: str) -> str:

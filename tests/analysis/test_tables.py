@@ -115,6 +115,15 @@ def test_report_tables(results):
     assert ["squared_error", "not defined"] == [tables["other_metrics"].rows[-1][place] for place in (0, 2)]
 
 
+def test_a_metric_that_a_seed_lacks_says_of_how_many_it_is(results):
+    members = results.members.copy()
+    members.loc[(members["loss"] == "softmax") & (members["seed"] < 3), "ece"] = np.nan
+    partial = dataclasses.replace(results, members=members)
+    (table,) = (one for one in report_tables(partial, make_verdict(partial)) if one.name == "other_metrics")
+    marked = {row[0]: [cell.endswith(" (7 of 10 seeds)") for cell in row[1:]] for row in table.rows}
+    assert marked["softmax"] == [False, False, True] and not any(marked["sigmoid"] + marked["squared_error"])
+
+
 def test_score_matrix_is_higher_is_better(results, make_results):
     assert (results.score_matrix("nll").dropna() <= 0).all(axis=None)
     assert "squared_error" not in results.score_matrix("nll")
