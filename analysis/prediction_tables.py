@@ -11,7 +11,7 @@ from losstune.analysis.predicted import Predicted
 from losstune.analysis.results import Results, difference_unit, metric_name, show, show_p
 from losstune.analysis.tables import bounds, of_seeds
 from losstune.analysis.tabletext import Table
-from losstune.analysis.wording import odd_intervals
+from losstune.analysis.wording import listed, odd_intervals
 
 FORM_TEXTS = {
     "same_class": "Share of test examples (%) for which two models of different seeds predict the same class",
@@ -110,6 +110,8 @@ def mixed_table(found: Predicted) -> Table | None:
             for a in losses]  # fmt: skip
     caption = (f"Ensembles of {int(found.mixed['size'].iloc[0])}, half of one loss and half of another (Kornblith et "
                "al., Figure D.3): test accuracy (%) by majority vote; on the diagonal both halves are of one loss.")
+    absent = [loss for loss in found.members["loss"].unique() if loss not in losses]
+    caption += f" Not in it, because members of one of their halves are missing: {listed(absent)}." if absent else ""
     return Table("mixed_ensembles", caption, ["loss", *losses], rows)  # fmt: skip
 
 

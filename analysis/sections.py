@@ -93,6 +93,16 @@ def _pairs(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
         pairs = "; ".join(listed(pair) for pair in verdict["practically_equivalent"])
         margin = f"{show(verdict['rope'], metric)}{difference_unit(metric)}"
         body += f"<p>Practically equivalent (within {margin}): {escape(pairs)}.</p>"
+    about = f"{seeds_of(verdict)} {results.rows}"
+    body += f"<p>{escape(detectable_sentence(verdict['detectable'], about, metric))}</p>"
+    folded = f"<details><summary>All pairs as a table</summary>{html_table(tables['pairs'])}</details>"
+    folded += f"<details><summary>How often one beats the other</summary>{html_table(tables['improvement'])}</details>"
+    return f'{body}{folded}<p class="quiet">{escape(_method(results, verdict))}</p>\n'
+
+
+def _method(results: Results, verdict: dict) -> str:
+    """The test, and what of the data bears on it."""
+    metric = verdict["metric"]
     facts = f"Method: {verdict['method']}."
     if "one step of the metric" in verdict["method"]:
         facts += f" One step is {factor(metric) * (results.resolution() or 0):.2g}{difference_unit(metric)}."
@@ -101,11 +111,7 @@ def _pairs(results: Results, verdict: dict, tables: dict, drawn: list) -> str:
         facts += f" Mean correlation of losses over {results.rows} {correlation}."
     if verdict["largest_skew"] is not None:
         facts += f" Largest skewness of a difference {verdict['largest_skew']:.2f}."
-    about = f"{seeds_of(verdict)} {results.rows}"
-    body += f"<p>{escape(detectable_sentence(verdict['detectable'], about, metric))}</p>"
-    folded = f"<details><summary>All pairs as a table</summary>{html_table(tables['pairs'])}</details>"
-    folded += f"<details><summary>How often one beats the other</summary>{html_table(tables['improvement'])}</details>"
-    return f'{body}{folded}<p class="quiet">{escape(facts)}</p>\n'
+    return facts
 
 
 def _baseline(results: Results, verdict: dict, tables: dict, drawn: list) -> str:

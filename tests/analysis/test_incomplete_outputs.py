@@ -41,7 +41,9 @@ def test_a_failed_seed_is_said_where_it_is_not_counted(make_results):
     said = captions(results)["test_set"]
     assert "Not in it: seed 1 of every loss (softmax failed); seed 3 of every loss" in said
     assert "the results count it as the constant predictor" in said
+    assert captions(results)["mixed_ensembles"].endswith("are missing: softmax and sigmoid.")
     whole = with_outputs(make_results(losses=THREE, seeds=5))
+    assert "missing" not in captions(whole)["mixed_ensembles"]
     assert measure_predictions(whole).crossed_without == [] and "Not in it" not in captions(whole)["test_set"]
 
 
