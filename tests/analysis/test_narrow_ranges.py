@@ -47,7 +47,7 @@ def test_the_verdict_has_them_as_data_and_as_sentences(small):
 def test_a_study_without_any_says_so_by_an_empty_list(small):
     verdict = make_verdict(small)
     assert verdict["edges"] == [] and not any("too narrow" in text for text in verdict["warnings"])
-    assert shown(small).lower().count("too narrow") == 1  # the glossary's term
+    assert "too narrow" not in shown(small).lower()
 
 
 def test_one_loss_is_flagged_though_there_is_nothing_to_compare(make_results):
