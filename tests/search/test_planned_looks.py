@@ -1,7 +1,7 @@
 """Looks that a study plans: one after another, as far as they are needed; and what is no longer as planned.
 
 Nothing is trained here: what lanes would report of a confirmed seed is written into the ledger of a study that has
-really searched. test_run.py has the training.
+really searched. test_plugin.py has looks that are really trained.
 """
 
 import contextlib

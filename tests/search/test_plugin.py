@@ -55,12 +55,15 @@ except InputError as error:
 
 
 def test_it_is_searched_and_confirmed_in_a_study(packages, start, tmp_path):
+    """With two planned looks: Ray comes and goes for each of them in one process, whose status is its own."""
     (tmp_path / "mine.yaml").write_text(
         "data: digits\nnetwork: mlp\nlosses: [softmax, poly]\nrecipe: {epochs: 2}\n"
-        "search: {trials: 2, seeds: 1, halving: null}\nconfirm: {seeds: 2}\n"
+        "search: {trials: 2, seeds: 1, halving: null}\nconfirm: {seeds: [2, 3], alpha: 0.000001}\n"
+        "resources: {max_lanes: 1}\n"
     )
     ended = start(tmp_path, "run", "mine.yaml", PYTHONPATH=packages).wait()
     assert ended.status == 0, ended
+    assert "Look 2 of 2, with 3 seeds." in ended.out and ended.out.splitlines()[-1].startswith("report: ")
     verdict = json.loads((tmp_path / "runs" / "mine" / "report" / "verdict.json").read_text())
     assert set(verdict["best_set"]) <= {"softmax", "poly"}
     table = (tmp_path / "runs" / "mine" / "report" / "table.csv").read_text()
