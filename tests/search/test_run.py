@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from processes import told
 from ran import Ran, assert_as_retrained, folder_with, retrained
 
 from losstune import load_model, load_results
@@ -35,13 +36,33 @@ confirm: {seeds: 3}
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, start):
-    return Ran(folder_with(tmp_path_factory, "finished", my__yaml=TEXT), start).run()
+    """Run to its end; number: that of its process; second: how the same command ended meanwhile; listened: where it
+    and its processes did."""
+    ran = Ran(folder_with(tmp_path_factory, "finished", my__yaml=TEXT), start)
+    running = ran.begin()
+    running.until(lambda: ledger_path(ran.out).is_file() and (ran.out / "ledger" / "lock").read_text())
+    ran.number, ran.second = running.process.pid, told(ran.folder, "run", "my.yaml")
+    running.until(lambda: ran.trials("search"))
+    ran.listened = running.listeners()
+    ran.ended = running.wait()
+    return ran
 
 
 def test_a_study_runs_from_its_file_to_its_report(finished):
     """Status 0, and the last line says where the report is."""
     assert finished.ended.status == 0, finished.ended
     assert finished.ended.out.splitlines()[-1] == f"report: {finished.report / 'report.html'}"
+
+
+def test_a_second_run_at_the_same_time_is_refused(finished):
+    """In one line that says who runs it; the first one goes on."""
+    said = finished.second
+    assert said.status == 2 and f"process {finished.number} on" in said.err and said.err.count("\n") == 1, said
+
+
+def test_nobody_from_outside_can_reach_what_runs(finished):
+    addresses = [ip_address(address.removeprefix("::ffff:")) for address in finished.listened]
+    assert addresses and all(address.is_loopback for address in addresses)
 
 
 def test_the_report_is_complete(finished):
@@ -355,23 +376,7 @@ def test_the_winner_of_a_bfloat16_study_predicts(vectors):
     assert (model.predict(plan.test.x) == stored.test_logits.argmax(1)).mean() > 0.95
 
 
-# --- two at a time ---
-
-
-def test_a_second_run_at_the_same_time_is_refused(tmp_path_factory, start):
-    """In one line that says who runs it; the first one goes on."""
-    ran = Ran(folder_with(tmp_path_factory, "two", my__yaml=TEXT), start)
-    first = ran.begin()
-    first.until(lambda: ledger_path(ran.out).is_file() and (ran.out / "ledger" / "lock").read_text())
-    second = ran.begin().wait()
-    assert second.status == 2 and f"process {first.process.pid} on" in second.err and second.err.count("\n") == 1
-    assert first.process.poll() is None
-    first.until(lambda: ran.trials("search"))
-    listens = first.listeners()
-    first.kill()
-    # Nobody from outside can reach what runs.
-    assert listens and all(ip_address(address.removeprefix("::ffff:")).is_loopback for address in listens)
-
+# --- a metric that fails ---
 
 RAISING = """\
 def score(logits, targets):
