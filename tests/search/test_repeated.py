@@ -148,7 +148,7 @@ def test_check_says_what_all_searches_take(here, losstune):
 
 @pytest.fixture(scope="module")
 def repeated(tmp_path_factory, start):
-    """Interrupted as soon as the second search has begun, then run to its end, then run again."""
+    """Interrupted as soon as the second search has begun, then run to its end."""
     ran = Ran(folder_with(tmp_path_factory, "repeated", my__yaml=TEXT), start)
     ran.searches = [Ran(ran.folder, start, f"my-search-{number}") for number in (1, 2)]
     running = ran.begin()
@@ -156,8 +156,6 @@ def repeated(tmp_path_factory, start):
     running.interrupt()
     ran.at_interruption = running.wait()
     ran.first_before = ran.searches[0].trials()
-    ran.done = ran.run().ended
-    ran.verdict_before = (ran.report / "verdict.json").stat().st_mtime_ns
     return ran.run()
 
 
@@ -166,14 +164,17 @@ def test_it_is_interrupted_between_searches_and_resumed(repeated):
     assert repeated.at_interruption.status == 130, repeated.at_interruption
     assert repeated.at_interruption.out.splitlines()[-1] == (
         "interrupted; the same command goes on: losstune run my.yaml")  # fmt: skip
-    assert repeated.done.status == 0, repeated.done
+    assert repeated.ended.status == 0, repeated.ended
     assert repeated.first_before == repeated.searches[0].trials()
 
 
-def test_a_third_run_has_nothing_to_do(repeated):
-    """And writes nothing."""
-    assert repeated.ended.status == 0 and "done: nothing is left to do" in repeated.ended.out
-    assert (repeated.report / "verdict.json").stat().st_mtime_ns == repeated.verdict_before
+def test_a_third_run_has_nothing_to_do(repeated, losstune, monkeypatch):
+    """And writes nothing; nor does it start Ray."""
+    monkeypatch.chdir(repeated.folder)
+    before = {path: path.stat().st_mtime_ns for path in repeated.report.rglob("*")}
+    ended = losstune("run", "my.yaml")
+    assert ended.status == 0 and "done: nothing is left to do" in ended.out, ended
+    assert {path: path.stat().st_mtime_ns for path in repeated.report.rglob("*")} == before
 
 
 def test_every_search_has_the_same_budget_and_draws_of_its_own(repeated):
