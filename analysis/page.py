@@ -54,4 +54,5 @@ def _about(results: Results) -> str:
     study = results.study
     losses = "1 loss" if len(study["losses"]) == 1 else f"{len(study['losses'])} losses"
     return (f"{study['data']} with {study['network']}: {losses}, {asked(results)} "
-            f"configurations each, confirmed with {study['confirm']['seeds']} fresh seeds")  # fmt: skip
+            f"configurations each, confirmed with {study['confirm']['seeds']} fresh "
+            f"seed{'s' * (study['confirm']['seeds'] != 1)}")  # fmt: skip
