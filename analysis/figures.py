@@ -235,7 +235,7 @@ def _draw_curve(axes: Axes, results: Results, curves: dict[str, pd.Series], loss
         best = (results.direction() * own).max()
         if best < low:  # else the panel would look as if the loss had no curve
             text = f"outside the frame,\nat best {d.short_number(round(results.direction() * best, 2))}"
-            axes.text(0.5, 0.5, text, color=d.BEST, ha="center", va="center", transform=axes.transAxes)
+            axes.text(0.06, 0.45, text, color=d.BEST, transform=axes.transAxes)
     axes.set_title(loss, loc="left", fontweight="bold")
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(4))
