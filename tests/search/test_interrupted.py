@@ -23,9 +23,9 @@ SLOW = """\
 data: digits
 network: mlp
 losses: [softmax, sigmoid, squared_error]
-recipe: {epochs: 9, batch_size: 8}
+recipe: {epochs: 27, batch_size: 8}
 search: {trials: 4, seeds: 2, halving: {first: 3, factor: 3}}
-confirm: {seeds: 3}
+confirm: {seeds: 4}
 resources: {members: 2}
 """
 
@@ -50,7 +50,7 @@ def killed(tmp_path_factory, start):
 def test_a_killed_study_completes(killed):
     """The same command, a third time."""
     assert killed.ended.status == 0, killed.ended
-    assert len(killed.members()) == 9 and not killed.trials(state="running")
+    assert len(killed.members()) == 12 and not killed.trials(state="running")
 
 
 def test_it_was_killed_in_the_middle(killed):
@@ -58,7 +58,7 @@ def test_it_was_killed_in_the_middle(killed):
     (search, _), (confirm, _) = killed.after
     assert any(row["state"] == "running" for row in search) and not any(row["phase"] == "confirm" for row in search)
     ended = [row for row in confirm if row["phase"] == "confirm" and row["state"] == "complete"]
-    assert 0 < len(ended) < 9
+    assert 0 < len(ended) < 12
 
 
 def test_no_finished_work_was_repeated(killed):
@@ -73,7 +73,7 @@ def test_no_trial_was_lost_or_counted_twice(killed):
     """Each loss has its four asks, every epoch of a trial is recorded once."""
     for loss in LOSSES:
         assert [row["number"] for row in killed.trials("search", loss=loss)] == [0, 1, 2, 3]
-        assert [row["number"] for row in killed.trials("confirm", loss=loss)] == [0, 1, 2]
+        assert [row["number"] for row in killed.trials("confirm", loss=loss)] == [0, 1, 2, 3]
     for row in killed.trials():
         curve = [epoch["epoch"] for epoch in killed.curve(row["id"])]
         assert curve == list(range(1, len(curve) + 1)) and (row["state"] == "failed" or len(curve) == row["epoch"])
@@ -90,7 +90,7 @@ LONG = """\
 data: digits
 network: mlp
 losses: [softmax, label_smoothing]
-recipe: {epochs: 20, batch_size: 2}
+recipe: {epochs: 30, batch_size: 2}
 search: {trials: 3, seeds: 2, halving: null}
 confirm: {seeds: 2}
 resources: {members: 2}
