@@ -81,10 +81,11 @@ sys.exit(mlflow_ui.serve([sys.executable, "-c", server]))
 """
 
 
-def served(*before: str) -> tuple[subprocess.Popen, psutil.Process]:
-    """A process that serves so, and the worker."""
-    serving = subprocess.Popen([*before, sys.executable, "-c", SERVING], stdout=subprocess.PIPE,
-                               stderr=subprocess.DEVNULL, text=True)  # fmt: skip
+def served(hangup: str = "SIG_DFL") -> tuple[subprocess.Popen, psutil.Process]:
+    """A process that serves so, and the worker. hangup: what SIGHUP is to it at first: tests may run under nohup."""
+    script = f"import signal\nsignal.signal(signal.SIGHUP, signal.{hangup})\n{SERVING}"
+    serving = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                               text=True)  # fmt: skip
     return serving, psutil.Process(int(serving.stdout.readline()))
 
 
@@ -99,7 +100,7 @@ def test_a_signal_ends_every_process_of_the_server(number):
 
 def test_a_hangup_that_is_ignored_ends_nothing():
     """As nohup has it."""
-    serving, worker = served("nohup")
+    serving, worker = served("SIG_IGN")
     os.kill(serving.pid, signal.SIGHUP)
     with pytest.raises(subprocess.TimeoutExpired):
         serving.wait(1)
