@@ -28,6 +28,7 @@ from losstune.search.cli_options import (
 )
 from losstune.search.cli_records import records
 from losstune.search.ending import say_costs, say_verdict
+from losstune.search.signals import interrupt
 from losstune.spaces import InputError, StudyStopped
 from losstune.trainables.disk import disk_trouble
 from losstune.trainables.processor import prefer_wide_kernels
@@ -182,7 +183,7 @@ def main() -> None:
     """The entry point: errors of the user's in one line and status 2; Ctrl-C and SIGTERM end with 130."""
     try:
         for number in (signal.SIGINT, signal.SIGTERM):  # a script's `&` has SIGINT ignored, which Python would keep
-            signal.signal(number, signal.default_int_handler)
+            signal.signal(number, interrupt)
         prefer_wide_kernels()  # before anything loads NumPy; lanes inherit it
         _say_errors_plainly()
     except SystemExit as end:

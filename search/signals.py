@@ -1,14 +1,34 @@
-"""A signal's handler, kept while a library takes it away beneath Python."""
+"""What Ctrl-C and SIGTERM do, and a signal's handler that is kept while a library takes it away beneath Python."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import logging
+import os
 import signal
 import threading
 from collections.abc import Iterator
+from types import FrameType
 
+AGAIN_SECONDS = 0.01  # after which a signal that would have been lost is sent again
+# What logging has Python call around a fork, up to Python 3.12.
+_AROUND_FORKS = {getattr(logging, name).__code__ for name in ("_acquireLock", "_releaseLock") if hasattr(logging, name)}
 KEEP_SECONDS = 0.002  # between looks at the handler
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """The handler of Ctrl-C and SIGTERM: KeyboardInterrupt, as Python's own, or a moment later where it would be lost.
+
+    Python ignores an exception in what it calls around a fork. It would not only lose the signal: logging's lock would
+    stay held, and every other thread that logs would wait for it for ever.
+    """
+    if frame is not None and frame.f_code in _AROUND_FORKS:
+        again = threading.Timer(AGAIN_SECONDS, os.kill, (os.getpid(), number))
+        again.daemon = True
+        again.start()
+    else:
+        raise KeyboardInterrupt
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from processes import GUARD
 
 from losstune.search.signals import python_handler_kept
 
@@ -57,3 +58,34 @@ def test_rays_own_handler_is_replaced_and_what_it_raises_is_an_interruption():
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(15))
         signal.raise_signal(signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+FORKING = """
+import ctypes, functools, os, signal, sys, threading, time
+order = {"after_in_parent": functools.partial(getattr(ctypes.CDLL(None), "raise"), int(sys.argv[1]))}
+if sys.argv[2] == "before":
+    import logging
+    order = {"before": order["after_in_parent"]}
+os.register_at_fork(**order)  # a C function: the handler runs in logging's own, which comes next
+import logging
+from losstune.search.signals import interrupt
+signal.signal(int(sys.argv[1]), interrupt)
+try:
+    if os.fork() == 0:
+        os._exit(0)
+    time.sleep(60)
+except KeyboardInterrupt:
+    other = threading.Thread(target=logging.getLogger, args=("other",), daemon=True)
+    other.start()
+    other.join(30)
+    print("heard, and another thread logs:", not other.is_alive())
+"""
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_the_midst_of_a_fork_is_neither_lost_nor_holds_a_lock(number, moment):
+    """Python ignores what is raised there."""
+    script = [sys.executable, "-c", FORKING, str(int(number)), moment]
+    ended = subprocess.run(script, capture_output=True, text=True, timeout=GUARD)
+    assert (ended.stdout, ended.stderr) == ("heard, and another thread logs: True\n", "")
