@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -73,12 +75,20 @@ def is_done(folder: Path) -> bool:
         ledger.close()
 
 
-def inputs_of(folders: list[Path]) -> list[Any]:
-    """What a report over studies is made from."""
+def renew(folder: Path, is_current: Callable[[Path], bool], report: Callable[[Path], None]) -> bool:
+    """Write the report over studies, unless it is there and of what is recorded now; whether it was written."""
+    if (folder / "report" / "report.html").is_file() and is_current(folder):
+        return False
+    report(folder)
+    return True
+
+
+def inputs_of(folders: list[Path]) -> str:
+    """What a report over studies is made from, as a digest."""
     found = []
     for place in folders:
         ledger = Ledger.open(ledger_at(place))
         with understood(ledger.at), ledger.reading() as tx:
             found.append([place.name, report_inputs(tx)])
         ledger.close()
-    return found
+    return hashlib.sha256(json.dumps(found, sort_keys=True, default=str).encode()).hexdigest()

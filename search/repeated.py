@@ -7,8 +7,6 @@ checkpoints and report in OUT/NAME-search-r; OUT/NAME has the lock of the whole 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from losstune.search.backup import held
-from losstune.search.in_turn import inputs_of, is_done, locked, run_in_turn, store_report
+from losstune.search.in_turn import inputs_of, is_done, locked, renew, run_in_turn, store_report
 from losstune.search.ledger.database import Ledger, get_meta, set_meta, understood
 from losstune.search.locations import is_recorded, ledger_at
 from losstune.search.notices import say
@@ -70,7 +68,7 @@ def run_searches(study: Study, out: str | Path, address: str | None, watch: Call
     with locked(folder):
         ended = run_in_turn(searches_of(study), "search", out, address, watch, storage, ledger, note_plan)
         last, stopped = ended[-1], ended[-1].interrupted
-        renewed = not stopped and _renew(folder)
+        renewed = not stopped and renew(folder, report_is_current, _report)
         lacking = None if stopped else _project(folder, study.name)
     if lacking is not None:
         say(lacking)
@@ -89,18 +87,10 @@ def _check_folder(study: Study, folder: Path) -> None:
                          f"allowed: {begun} or more: to leave results out would be to choose among them")  # fmt: skip
 
 
-def _renew(folder: Path) -> bool:
-    """Write the report over the searches, unless it is there and of what is recorded now; whether it was written."""
-    if (folder / "report" / "report.html").is_file() and report_is_current(folder):
-        return False
-    _report(folder)
-    return True
-
-
 def report_is_current(folder: Path) -> bool:
     """Whether the last report over the searches is of what is recorded now."""
     noted = _noted(folder)
-    return "made_of" in noted and noted["made_of"] == [noted.get("planned"), _inputs(folder)]
+    return "made_of" in noted and noted["made_of"] == [noted.get("planned"), inputs_of(folders_of(folder))]
 
 
 def searches_planned(folder: Path) -> int:
@@ -134,7 +124,8 @@ def _report(folder: Path) -> None:
     from losstune.analysis.repeats_report import write_repeats_report
     from losstune.search.recorded import load_results
 
-    noted, inputs = _noted(folder), _inputs(folder)  # before: what goes on meanwhile makes the report an older one
+    noted = _noted(folder)
+    inputs = inputs_of(folders_of(folder))  # before: what goes on meanwhile makes the report an older one
     places = [place for place in folders_of(folder) if is_done(place)]
     planned, parts = searches_planned(folder), []
     for place in places:
@@ -145,12 +136,6 @@ def _report(folder: Path) -> None:
     store_report(folder, places)
     reported = sorted({*(noted.get("reported") or ()), len(parts)})
     _note(folder, {"made_of": [planned, inputs], "planned": planned, "reported": reported})
-
-
-def _inputs(folder: Path) -> str:
-    """What a report over the searches is made from, as a digest."""
-    found = inputs_of(folders_of(folder))
-    return hashlib.sha256(json.dumps(found, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _noted(folder: Path) -> dict[str, Any]:

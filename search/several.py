@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from losstune.search.in_turn import inputs_of, is_done, locked, run_in_turn, store_report
+from losstune.search.in_turn import inputs_of, is_done, locked, renew, run_in_turn, store_report
 from losstune.search.locations import is_recorded, ledger_at
 from losstune.search.outcome import Outcome
 from losstune.search.plan import quick_sizes
@@ -76,7 +76,7 @@ def run_several(study: Study, out: str | Path, address: str | None, watch: Calla
         _note(folder, {**_noted(folder), "studies": [one.name for one in studies]})
         ended = run_in_turn(studies, "study", out, address, watch, storage, ledger)
         stopped = ended[-1].interrupted
-        renewed = not stopped and _renew(folder)
+        renewed = not stopped and renew(folder, report_is_current, _report)
     behind = "; ".join(filter(None, (one.projection_behind for one in ended))) or None
     return Outcome(folder, ended[-1].standing, renewed or any(one.new for one in ended), stopped, behind, tuple(ended))
 
@@ -93,17 +93,9 @@ def _check_folder(study: Study, studies: list[Study], folder: Path) -> None:
                          "it too: to leave results out would be to choose among them; or --name")  # fmt: skip
 
 
-def _renew(folder: Path) -> bool:
-    """Write the report over the studies, unless it is there and of what is recorded now; whether it was written."""
-    if (folder / "report" / "report.html").is_file() and report_is_current(folder):
-        return False
-    _report(folder)
-    return True
-
-
 def report_is_current(folder: Path) -> bool:
     """Whether the last report over the studies is of what is recorded now."""
-    return _noted(folder).get("made_of") == _made_of(folder)
+    return _noted(folder).get("made_of") == inputs_of(folders_of(folder))
 
 
 def report_several(folder: Path) -> None:
@@ -120,16 +112,10 @@ def _report(folder: Path) -> None:
     if len(done) < 2:
         raise InputError(f"{folder.name}: {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not done; "
                          "needed: at least 2 studies that are: `losstune run` goes on with them")  # fmt: skip
-    made_of = _made_of(folder)  # before: a study that goes on meanwhile makes the report an older one
+    made_of = inputs_of(folders_of(folder))  # before: a study that goes on meanwhile makes the report an older one
     write_joint(done, folder / "report", missing)
     store_report(folder, done)
     _note(folder, {**_noted(folder), "made_of": made_of})
-
-
-def _made_of(folder: Path) -> str:
-    """What a report over the studies is made from, as a digest."""
-    found = inputs_of(folders_of(folder))
-    return hashlib.sha256(json.dumps(found, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _noted(folder: Path) -> dict[str, Any]:

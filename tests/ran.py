@@ -13,7 +13,7 @@ import torch
 from losstune.search.job import make_job
 from losstune.search.ledger import read
 from losstune.search.ledger.database import Ledger, get_meta
-from losstune.search.locations import ledger_at
+from losstune.search.locations import ledger_at, ledger_path
 from losstune.search.plan import make_plan
 from losstune.search.study import load_study
 from losstune.spaces import InputError
@@ -30,6 +30,13 @@ def folder_with(tmp_path_factory, name: str, **files: str) -> Path:
     for file, text in files.items():
         (folder / file.replace("__", ".")).write_text(text)
     return folder
+
+
+def begun(folder: Path, *names: str) -> None:
+    """Studies that have ledgers in a folder's runs/, as far as it is asked whether there are any."""
+    for name in names:
+        ledger_path(folder / "runs" / name).parent.mkdir(parents=True)
+        ledger_path(folder / "runs" / name).touch()
 
 
 class Ran:

@@ -6,7 +6,7 @@ import sqlite3
 import numpy as np
 import pandas as pd
 import pytest
-from ran import Ran, folder_with
+from ran import Ran, begun, folder_with
 
 from losstune.search.locations import ledger_path
 from losstune.search.plan import make_plan
@@ -93,13 +93,6 @@ def test_planned_looks_and_searches_exclude_each_other(study_of):
     with pytest.raises(InputError, match=r"confirm.seeds: looks are planned at \[2, 4\] seeds"):
         study_of(TEXT.replace("confirm: {seeds: 2}", "confirm: {seeds: [2, 4]}"))
     assert study_of(TEXT.replace("confirm: {seeds: 2}", "confirm: {seeds: [2]}")).searches == 2
-
-
-def begun(folder, *names):
-    """Ledgers, as far as it is asked whether there are any."""
-    for name in names:
-        ledger_path(folder / "runs" / name).parent.mkdir(parents=True)
-        ledger_path(folder / "runs" / name).touch()
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from ran import Ran, folder_with
+from ran import Ran, begun, folder_with
 
 from losstune.search.locations import ledger_path
 from losstune.search.package import pack
@@ -100,13 +100,6 @@ def here(tmp_path, monkeypatch):
     (tmp_path / "my.yaml").write_text(TEXT)
     (tmp_path / "t.csv").write_text(TABLE)
     return tmp_path
-
-
-def begun(folder, *names):
-    """Ledgers, as far as it is asked whether there are any."""
-    for name in names:
-        ledger_path(folder / "runs" / name).parent.mkdir(parents=True)
-        ledger_path(folder / "runs" / name).touch()
 
 
 def test_check_shows_the_plan_of_each(here, losstune):
