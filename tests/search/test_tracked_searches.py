@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from tracked import LOSSES, RUNS, client, contents, finished_study, runs, views, write_report
 
+from losstune.search.in_turn import inputs_of
 from losstune.search.ledger import write
 from losstune.search.ledger.database import Ledger, set_meta
 from losstune.search.locations import ledger_path
 from losstune.search.mlflow_ui import ui_page
-from losstune.search.repeated import NOTED, _inputs
+from losstune.search.repeated import NOTED, folders_of
 from losstune.search.tracked_searches import picture_of_searches
 from losstune.search.tracking import sync
 from losstune.spaces import InputError
@@ -39,7 +40,7 @@ def folder(tmp_path):
 
 def note(folder: Path, planned: int = 2) -> None:
     """Have the report be of what is recorded now."""
-    change(folder, 1, set_meta, NOTED, {"planned": planned, "made_of": [planned, _inputs(folder)]})
+    change(folder, 1, set_meta, NOTED, {"planned": planned, "made_of": [planned, inputs_of(folders_of(folder))]})
 
 
 def change(folder: Path, number: int, how, *arguments, **values) -> None:
